@@ -130,6 +130,9 @@ bool atl_list_has(const struct atl_list *list, const char *text);
 void atl_list_add(struct atl_list *list, const char *text, struct atl_arena *arena);
 void atl_list_drop(struct atl_list *list, const char *text);
 
+/* The pool that a guest (id as text) or a storage is in, or NULL; the acl is sealed. */
+const struct atl_pool *atl_acl_pool_of(const struct atl_acl *acl, bool storage, const char *id);
+
 /* Makes the index that checks need. Cost: once per change of the file, O(n log n). */
 void atl_acl_seal(struct atl_acl *acl);
 
