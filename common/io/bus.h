@@ -3,13 +3,14 @@
  *
  * On one machine each service binds, for every caller it knows, a ROUTER at
  *     RUN/bus/SERVICE/CALLER/rpc.sock
- * in a folder that the launcher made with owner SERVICE and group CALLER, mode 0750: who may connect there is who
- * may open the folder, so the kernel says who is calling and nothing can be spoofed or raced (docs/decisions/0003).
- * CALLER is a service name or "cli" (root only). Events go out on RUN/bus/SERVICE/events/pub.sock.
+ * in a folder that the launcher made with owner SERVICE and group CALLER, mode 0750: who may connect there is
+ * who may open the folder, so the kernel says who is calling and nothing can be spoofed or raced
+ * (docs/decisions/0003). CALLER is a service name or "cli" (root only). Events go out on
+ * RUN/bus/SERVICE/events/pub.sock.
  *
- * A message is two frames behind the identity: Header (bus.proto) and payload. Sockets are IMMEDIATE, bounded by
- * high-water marks; one connection that breaks is dropped, its calls end ATL_E_UNAVAILABLE with `sent` telling
- * whether they may have been executed. All functions belong to the loop's thread.
+ * A message is two frames behind the identity: Header (bus.proto) and payload. Sockets are IMMEDIATE, bounded
+ * by high-water marks; one connection that breaks is dropped, its calls end ATL_E_UNAVAILABLE with `sent`
+ * telling whether they may have been executed. All functions belong to the loop's thread.
  */
 #ifndef ATL_IO_BUS_H
 #define ATL_IO_BUS_H
@@ -32,20 +33,22 @@ struct atl_revision {
 
 /* Who is asking. Texts live as long as the request. */
 struct atl_principal {
-    const char *service;  /* the peer, as the kernel tells: "api-gateway", "cli", "compute-agent" */
-    const char *user;     /* "admin@pve"; NULL: the service itself calls */
-    const char *token;    /* token id, or NULL */
-    const char *task;     /* UPID on whose behalf, or NULL */
+    const char *service; /* the peer, as the kernel tells: "api-gateway", "cli", "compute-agent" */
+    const char *user;    /* "admin@pve"; NULL: the service itself calls */
+    const char *token;   /* token id, or NULL */
+    const char *task;    /* UPID on whose behalf, or NULL */
 };
 
 /*
- * The guard: verifies assertions and permissions against a copy of the tree. The bus calls it for each request
- * after decoding and validation. Services without a tree copy yet (tests) may leave it out: then only calls from
- * services that the method lists are admitted.
+ * The guard: verifies assertions and permissions against a copy of the tree. The bus calls it for each
+ * request after decoding and validation. Services without a tree copy yet (tests) may leave it out: then only
+ * calls from services that the method lists are admitted.
  */
 struct atl_guard {
     void *self;
-    /* Checks the assertion (bytes, may be empty) and rpc->perm on the input; fills user and token. */
+    /* Checks the assertion (bytes, may be empty) and rpc->perm on the input; fills user and token.
+     * Answers ATL_E_CONFLICT when the copy is older than the assertion: the request then waits like one with
+     * a higher min_revision and is asked about again. */
     enum atl_code (*admit)(void *self, const struct atl_rpc *rpc, const ProtobufCMessage *input,
                            const uint8_t *assertion, size_t assertion_size, struct atl_arena *arena,
                            struct atl_principal *principal, struct atl_error *err);
@@ -55,25 +58,37 @@ struct atl_guard {
 
 struct atl_bus_options {
     struct atl_loop *loop;
-    const char *service;  /* own name: "config-store", "cli" */
-    const char *node;     /* own node name */
-    const char *run_dir;  /* "/run/atoll" */
+    const char *service; /* own name: "config-store", "cli" */
+    const char *node;    /* own node name */
+    const char *run_dir; /* "/run/atoll" */
     struct atl_guard guard;
+    const char *version; /* for Health.Ping; may be NULL */
+    bool client_only;    /* binds nothing: task workers and tools */
+    const char *const
+        *make_folders; /* tests: makes the folders of these callers (NULL-terminated); else NULL */
 };
 
 ATL_MUST_CHECK enum atl_code atl_bus_open(const struct atl_bus_options *options, struct atl_bus **ret_bus,
                                           struct atl_error *err);
-/* Calls in flight end CANCELLED without their callbacks; sockets close without lingering. */
+/* Calls in flight end without their callbacks; requests being served are cancelled (their on_cancel runs) and
+ * then freed, so do not answer them any more; sockets close without lingering. Not from inside a callback of
+ * the bus. */
 void atl_bus_close(struct atl_bus **bus);
 void atl_bus_set_guard(struct atl_bus *bus, const struct atl_guard *guard);
 
 /* Requests that waited for a revision are looked at again; the guard calls this when its copy moved. */
 void atl_bus_retry_waiting(struct atl_bus *bus);
 
-/* --- serving ---------------------------------------------------------------------------------------------- */
+/* --- serving ----------------------------------------------------------------------------------------------
+ */
 
-/* Input is unpacked, validated and admitted; it lives in atl_request_arena(). The handler answers now or later,
- * exactly once, by atl_request_reply() or atl_request_fail(). */
+/* Input is unpacked, validated and admitted; it lives in atl_request_arena(). The handler answers now or
+ * later, exactly once, by atl_request_reply() or atl_request_fail(). Five seconds after the deadline the bus
+ * answers DEADLINE in its place; the handler's own answer, whenever it comes, is then recorded and not sent.
+ *
+ * A request of a method that is not idempotent is answered once: the answer is kept for ten minutes (10,000
+ * per caller, 8 MiB of them), and the same request id gets it again. That memory dies with the process: a
+ * service that changes the tree also records the id in its transaction. */
 typedef void atl_handler_fn(struct atl_request *request, const ProtobufCMessage *input, void *user);
 
 struct atl_handler {
@@ -92,37 +107,40 @@ const uint8_t *atl_request_id(const struct atl_request *request); /* ATL_REQUEST
 atl_ns atl_request_remaining(const struct atl_request *request);
 /* The caller's assertion as it came, to be passed on in calls made for the user. */
 const uint8_t *atl_request_assertion(const struct atl_request *request, size_t *ret_size);
-/* Called when the caller cancels, its deadline passes or its connection breaks; the request is still to be answered. */
+/* Called when the caller cancels, its deadline passes or its connection breaks; the request is still to be
+ * answered. */
 void atl_request_on_cancel(struct atl_request *request, void (*fn)(struct atl_request *, void *), void *user);
 
 void atl_request_reply(struct atl_request *request, const ProtobufCMessage *output); /* frees the request */
-void atl_request_fail(struct atl_request *request, const struct atl_error *error, const struct atl_errors *fields);
+void atl_request_fail(struct atl_request *request, const struct atl_error *error,
+                      const struct atl_errors *fields);
 
-/* --- calling ---------------------------------------------------------------------------------------------- */
+/* --- calling ----------------------------------------------------------------------------------------------
+ */
 
 struct atl_reply {
     enum atl_code code;
-    bool sent;                      /* false: surely not executed, may be retried */
-    struct atl_error error;         /* when code != OK */
-    const struct atl_errors *errors;/* per parameter, or NULL; for the callback only */
-    const ProtobufCMessage *output; /* when OK; lives in arena, for the callback only */
+    bool sent;                       /* false: surely not executed, may be retried */
+    struct atl_error error;          /* when code != OK */
+    const struct atl_errors *errors; /* per parameter, or NULL; for the callback only */
+    const ProtobufCMessage *output;  /* when OK; lives in arena, for the callback only */
     struct atl_revision revision;
     struct atl_arena *arena;
-    const uint8_t *packed;          /* the payload as it came */
+    const uint8_t *packed; /* the payload as it came */
     size_t packed_size;
 };
 
 typedef void atl_reply_fn(const struct atl_reply *reply, void *user);
 
 struct atl_call_options {
-    atl_ns deadline;                /* from now; 0: the method's own; cut to what `parent` has left */
-    const uint8_t *assertion;       /* of the user, or NULL: the service itself calls */
+    atl_ns deadline;          /* from now; 0: the method's own; cut to what `parent` has left */
+    const uint8_t *assertion; /* of the user, or NULL: the service itself calls */
     size_t assertion_size;
-    struct atl_request *parent;     /* pass its assertion, deadline, trace id, cancellation on; or NULL */
+    struct atl_request *parent; /* pass its assertion, deadline, trace id, cancellation on; or NULL */
     struct atl_revision min_revision;
-    const uint8_t *request_id;      /* for a retry; NULL: a new one */
-    const char *service;            /* NULL: rpc->service->server */
-    const char *task;               /* UPID when a task calls, or NULL */
+    const uint8_t *request_id; /* for a retry; NULL: a new one */
+    const char *service;       /* NULL: rpc->service->server */
+    const char *task;          /* UPID when a task calls, or NULL */
 };
 
 /* Starts a call; fn is called exactly once, later, from the loop, unless cancelled. Never NULL. */
@@ -134,23 +152,26 @@ struct atl_call *atl_bus_call_packed(struct atl_bus *bus, const struct atl_rpc *
                                      void *user);
 void atl_call_cancel(struct atl_call *call); /* no callback any more */
 
-/* For programs without a loop of their own (task workers, tools): runs the bus's loop until the answer is there.
- * The reply's output lives in `arena`. */
+/* For programs without a loop of their own (task workers, tools): runs the bus's loop until the answer is
+ * there. The reply's output lives in `arena`. */
 ATL_MUST_CHECK enum atl_code atl_bus_call_wait(struct atl_bus *bus, const struct atl_rpc *rpc,
                                                const ProtobufCMessage *input,
-                                               const struct atl_call_options *options, struct atl_arena *arena,
-                                               const ProtobufCMessage **ret_output, struct atl_error *err);
+                                               const struct atl_call_options *options,
+                                               struct atl_arena *arena, const ProtobufCMessage **ret_output,
+                                               struct atl_error *err);
 
-/* A ProtobufCService whose generated stubs call over this bus with each method's own deadline; freed with the bus. */
+/* A ProtobufCService whose generated stubs call over this bus with each method's own deadline; freed with the
+ * bus. */
 ProtobufCService *atl_bus_stub(struct atl_bus *bus, const struct atl_service *service);
 
-/* --- events ----------------------------------------------------------------------------------------------- */
+/* --- events -----------------------------------------------------------------------------------------------
+ */
 
 /* Publishes; `change` may be NULL. Never blocks; kept in a bounded ring for replay. */
 void atl_bus_publish(struct atl_bus *bus, const char *topic, const ProtobufCMessage *change);
 
 struct atl_bus_event {
-    const char *topic;      /* NULL: events were lost and cannot be replayed, read the state again */
+    const char *topic; /* NULL: events were lost and cannot be replayed, read the state again */
     const uint8_t *change;
     size_t change_size;
     uint64_t epoch;
@@ -158,7 +179,9 @@ struct atl_bus_event {
 };
 typedef void atl_event_fn(const struct atl_bus_event *event, void *user);
 
-/* Subscribes to a publisher's topics that begin with prefix; a hole is filled by replay before what follows it. */
-void atl_bus_subscribe(struct atl_bus *bus, const char *service, const char *prefix, atl_event_fn *fn, void *user);
+/* Subscribes to a publisher's topics that begin with prefix; a hole is filled by replay before what follows
+ * it. The first event is one with topic NULL: from there on nothing is missed, so read the state then. */
+void atl_bus_subscribe(struct atl_bus *bus, const char *service, const char *prefix, atl_event_fn *fn,
+                       void *user);
 
 #endif

@@ -1,0 +1,228 @@
+/* A service that is called: one DEALER, its connection, the calls that wait for it and those in flight. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/bus_internal.h"
+
+static void peer_tick(void *user);
+
+static void ensure_tick(struct bus_peer *peer)
+{
+    if (peer->tick == NULL)
+        peer->tick = atl_loop_timer(peer->bus->loop, BUS_PEER_TICK, BUS_PEER_TICK, peer_tick, peer);
+}
+
+/* --- the lists of calls --- */
+
+static void link_sent(struct bus_peer *peer, struct atl_call *call)
+{
+    call->state = BUS_SENT;
+    call->previous = NULL;
+    call->next = peer->sent;
+    if (peer->sent != NULL)
+        peer->sent->previous = call;
+    peer->sent = call;
+}
+
+static void link_queued(struct bus_peer *peer, struct atl_call *call)
+{
+    call->state = BUS_QUEUED;
+    call->next = NULL;
+    call->previous = peer->queued_last;
+    if (peer->queued_last != NULL)
+        peer->queued_last->next = call;
+    else
+        peer->queued = call;
+    peer->queued_last = call;
+}
+
+void atl_bus_peer_drop_call(struct atl_call *call)
+{
+    struct bus_peer *peer = call->peer;
+    if (call->state == BUS_LOCAL)
+        return;
+    if (call->previous != NULL)
+        call->previous->next = call->next;
+    else if (call->state == BUS_SENT)
+        peer->sent = call->next;
+    else
+        peer->queued = call->next;
+    if (call->next != NULL)
+        call->next->previous = call->previous;
+    else if (call->state == BUS_QUEUED)
+        peer->queued_last = call->previous;
+    call->next = NULL;
+    call->previous = NULL;
+    call->state = BUS_LOCAL;
+}
+
+void atl_bus_peer_queue(struct bus_peer *peer, struct atl_call *call)
+{
+    atl_assert(call->state == BUS_LOCAL);
+    if (peer->queued == NULL && call->not_before == 0 && atl_bus_call_send(call)) {
+        link_sent(peer, call);
+        return;
+    }
+    link_queued(peer, call);
+    ensure_tick(peer);
+}
+
+/* Sends what may be sent, in order; one that has to wait longer does not hold up those behind it. */
+void atl_bus_peer_flush(struct bus_peer *peer)
+{
+    atl_ns now = atl_clock_monotonic();
+    struct atl_call *next = NULL;
+    for (struct atl_call *call = peer->queued; call != NULL; call = next) {
+        next = call->next;
+        if (call->not_before > now)
+            continue;
+        if (!atl_bus_call_send(call))
+            return;
+        atl_bus_peer_drop_call(call);
+        link_sent(peer, call);
+    }
+}
+
+static void expire_queued(struct bus_peer *peer)
+{
+    atl_ns now = atl_clock_monotonic();
+    for (struct atl_call *call = peer->queued; call != NULL;) {
+        if (now < call->grace_end) {
+            call = call->next;
+            continue;
+        }
+        atl_bus_call_unavailable(call, "is not there");
+        call = peer->queued; /* its callback may have changed the list */
+    }
+}
+
+/* --- the connection --- */
+
+static void peer_ready(void *user, unsigned int events)
+{
+    (void)events;
+    struct bus_peer *peer = user;
+    struct atl_bus *bus = peer->bus;
+    zmq_msg_t parts[3];
+    int count = atl_bus_receive(peer->socket, parts);
+    if (count == 2) {
+        struct atl_arena *arena = atl_bus_arena_take(bus);
+        bus_header *header = atl_bus_header_read(zmq_msg_data(&parts[0]), zmq_msg_size(&parts[0]), arena);
+        bool reply =
+            header != NULL && header->kind == ATOLL__BUS__V1__HEADER__KIND__REPLY && header->has_status;
+        struct atl_call *call = NULL;
+        if (reply) {
+            peer->backoff = 0;
+            call = (struct atl_call *)atl_bus_map_find(&bus->calls, header->request_id.data);
+        }
+        if (call != NULL && call->peer == peer && call->state == BUS_SENT)
+            atl_bus_call_answered(call, header, &parts[1], arena);
+        if (reply && peer->queued != NULL)
+            atl_bus_peer_flush(peer);
+        atl_bus_arena_give(bus, arena);
+    }
+    atl_bus_parts_close(parts);
+}
+
+static void close_socket(struct bus_peer *peer)
+{
+    if (peer->socket == NULL)
+        return;
+    atl_bus_monitor_free(peer->monitor, peer->socket);
+    peer->monitor = NULL;
+    atl_watch_free(peer->watch);
+    peer->watch = NULL;
+    (void)zmq_close(peer->socket);
+    peer->socket = NULL;
+    peer->connected = false;
+}
+
+/* The connection broke: what was sent may have been executed or not. */
+static void lost(struct bus_peer *peer)
+{
+    close_socket(peer); /* with its queues: nothing of the old connection can arrive any more */
+    peer->backoff = peer->backoff == 0 ? 10 * ATL_MS : peer->backoff * 2;
+    if (peer->backoff > ATL_SECOND)
+        peer->backoff = ATL_SECOND;
+    peer->reopen_at = atl_clock_monotonic() + peer->backoff;
+    ensure_tick(peer);
+    uint64_t broken = peer->connection++;
+    for (struct atl_call *call = peer->sent; call != NULL;) {
+        if (call->connection != broken) { /* sent by a callback that waited for a new connection */
+            call = call->next;
+            continue;
+        }
+        if (!atl_bus_call_retry(call, false))
+            atl_bus_call_unavailable(call, "went away");
+        call = peer->sent; /* the callback may have changed the list */
+    }
+}
+
+static void peer_event(void *user, unsigned int event)
+{
+    struct bus_peer *peer = user;
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+        peer->connected = true;
+        atl_bus_peer_flush(peer);
+    } else {
+        lost(peer);
+    }
+}
+
+static void open_socket(struct bus_peer *peer)
+{
+    char endpoint[BUS_PATH_MAX + 8];
+    if (!atl_bus_endpoint(peer->bus, peer->service, peer->bus->service, "rpc.sock", endpoint))
+        return; /* calls to it end UNAVAILABLE */
+    peer->socket = atl_bus_socket(peer->bus, ZMQ_DEALER);
+    peer->monitor = atl_bus_monitor(peer->bus, peer->socket, peer_event, peer);
+    peer->watch = atl_loop_zmq(peer->bus->loop, peer->socket, peer_ready, peer);
+    int rc = zmq_connect(peer->socket, endpoint); /* goes on trying by itself until it was connected once */
+    if (rc != 0)
+        close_socket(peer);
+}
+
+static void peer_tick(void *user)
+{
+    struct bus_peer *peer = user;
+    if (peer->socket == NULL && peer->queued != NULL && atl_clock_monotonic() >= peer->reopen_at)
+        open_socket(peer);
+    atl_bus_peer_flush(peer);
+    expire_queued(peer);
+    if (peer->queued != NULL)
+        return;
+    atl_timer_free(peer->tick); /* nothing waits */
+    peer->tick = NULL;
+}
+
+struct bus_peer *atl_bus_peer(struct atl_bus *bus, const char *service)
+{
+    struct bus_peer *peer = bus->peers;
+    while (peer != NULL && strcmp(peer->service, service) != 0)
+        peer = peer->next;
+    if (peer == NULL) {
+        if (bus->peer_count >= BUS_PEERS_MAX)
+            return NULL;
+        peer = atl_new0(struct bus_peer);
+        peer->bus = bus;
+        peer->service = atl_strdup(service);
+        peer->next = bus->peers;
+        bus->peers = peer;
+        bus->peer_count++;
+    }
+    if (peer->socket == NULL && atl_clock_monotonic() >= peer->reopen_at)
+        open_socket(peer);
+    return peer;
+}
+
+void atl_bus_peer_free(struct bus_peer *peer)
+{
+    while (peer->queued != NULL)
+        atl_bus_call_free(peer->queued);
+    while (peer->sent != NULL)
+        atl_bus_call_free(peer->sent);
+    close_socket(peer);
+    atl_timer_free(peer->tick);
+    free(peer->service);
+    free(peer);
+}

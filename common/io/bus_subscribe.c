@@ -1,0 +1,368 @@
+/*
+ * Events coming in: per publisher one SUB, the last sequence of every first topic part ("kind"), and a hole
+ * filled by replay before what follows it. Whole kinds are subscribed and filtered here, so that the chain of
+ * sequences is complete whatever prefix was asked for.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/bus_internal.h"
+
+enum { PENDING_MAX = 4096, PENDING_BYTES = 4 << 20, KINDS_MAX = 256 };
+#define RETRY_AFTER (200 * ATL_MS)
+
+struct subscription {
+    struct subscription *next;
+    char *prefix;
+    atl_event_fn *fn;
+    void *user;
+};
+
+struct pending { /* an event that came while a hole is being filled */
+    struct pending *next;
+    size_t size;
+    uint8_t packed[];
+};
+
+struct seen {
+    char *kind;
+    uint64_t sequence;
+};
+
+enum sync {               /* where we are with the publisher */
+            SYNC_UNKNOWN, /* nothing is known: its position is to be asked for */
+            SYNC_LIVE,
+            SYNC_HOLE, /* a replay is under way */
+};
+
+struct bus_subscriber {
+    struct bus_subscriber *next;
+    struct atl_bus *bus;
+    char *service;
+    void *socket;
+    struct atl_watch *watch;
+    struct subscription *subscriptions;
+    struct atl_call *call; /* the replay under way */
+    struct atl_timer *retry;
+    enum sync sync;
+    uint64_t epoch;
+    uint64_t base; /* all up to this sequence is known or given up */
+    struct seen seen[KINDS_MAX];
+    size_t seen_count;
+    struct pending *pending;
+    struct pending *pending_last;
+    size_t pending_count;
+    size_t pending_bytes;
+};
+
+static void ask(struct bus_subscriber *subscriber, const char *kind, uint64_t after);
+
+/* --- handing over --- */
+
+static void hand_over(struct bus_subscriber *subscriber, const struct atl_bus_event *event)
+{
+    for (struct subscription *one = subscriber->subscriptions; one != NULL; one = one->next)
+        if (event->topic == NULL || strncmp(event->topic, one->prefix, strlen(one->prefix)) == 0)
+            one->fn(event, one->user);
+}
+
+static struct seen *seen_of(struct bus_subscriber *subscriber, const char *topic)
+{
+    size_t length = strcspn(topic, "/");
+    for (size_t i = 0; i < subscriber->seen_count; i++)
+        if (strncmp(subscriber->seen[i].kind, topic, length) == 0 && subscriber->seen[i].kind[length] == '\0')
+            return &subscriber->seen[i];
+    if (subscriber->seen_count == KINDS_MAX)
+        return NULL;
+    struct seen *seen = &subscriber->seen[subscriber->seen_count++];
+    *seen = (struct seen){.kind = atl_strndup(topic, length)};
+    return seen;
+}
+
+static uint64_t known(const struct bus_subscriber *subscriber, const struct seen *seen)
+{
+    return seen->sequence > subscriber->base ? seen->sequence : subscriber->base;
+}
+
+static void deliver(struct bus_subscriber *subscriber, const Atoll__Bus__V1__Event *event)
+{
+    struct seen *seen = seen_of(subscriber, event->topic);
+    if (seen == NULL || event->sequence <= known(subscriber, seen))
+        return; /* known already */
+    seen->sequence = event->sequence;
+    struct atl_bus_event out = {.topic = event->topic,
+                                .change = event->change.data,
+                                .change_size = event->change.len,
+                                .epoch = event->epoch,
+                                .sequence = event->sequence};
+    hand_over(subscriber, &out);
+}
+
+/* --- what came while a hole is being filled --- */
+
+static void drop_pending(struct bus_subscriber *subscriber)
+{
+    while (subscriber->pending != NULL) {
+        struct pending *next = subscriber->pending->next;
+        free(subscriber->pending);
+        subscriber->pending = next;
+    }
+    subscriber->pending_last = NULL;
+    subscriber->pending_count = 0;
+    subscriber->pending_bytes = 0;
+}
+
+/* Nothing before now can be had any more. */
+static void start_anew(struct bus_subscriber *subscriber)
+{
+    for (size_t i = 0; i < subscriber->seen_count; i++)
+        free(subscriber->seen[i].kind);
+    subscriber->seen_count = 0;
+    subscriber->base = 0;
+    subscriber->epoch = 0;
+    subscriber->sync = SYNC_UNKNOWN;
+    drop_pending(subscriber);
+    if (subscriber->call != NULL)
+        atl_call_cancel(subscriber->call);
+    subscriber->call = NULL;
+    ask(subscriber, "", 0);
+}
+
+static void keep(struct bus_subscriber *subscriber, const void *packed, size_t size)
+{
+    if (subscriber->pending_count >= PENDING_MAX || subscriber->pending_bytes + size > PENDING_BYTES) {
+        start_anew(subscriber);
+        return;
+    }
+    struct pending *pending = atl_alloc0(sizeof *pending + size);
+    pending->size = size;
+    memcpy(pending->packed, packed, size);
+    if (subscriber->pending_last != NULL)
+        subscriber->pending_last->next = pending;
+    else
+        subscriber->pending = pending;
+    subscriber->pending_last = pending;
+    subscriber->pending_count++;
+    subscriber->pending_bytes += size;
+}
+
+/* Takes one event; false: it shows a hole, or one is being filled, and it has to wait. */
+static bool take_event(struct bus_subscriber *subscriber, const Atoll__Bus__V1__Event *event)
+{
+    if (subscriber->sync != SYNC_LIVE)
+        return false;
+    if (event->epoch != subscriber->epoch) { /* the publisher started again */
+        start_anew(subscriber);
+        return false;
+    }
+    struct seen *seen = seen_of(subscriber, event->topic);
+    if (seen != NULL && event->previous_kind > known(subscriber, seen)) {
+        ask(subscriber, seen->kind, known(subscriber, seen));
+        return false;
+    }
+    deliver(subscriber, event);
+    return true;
+}
+
+static Atoll__Bus__V1__Event *read_event(const void *packed, size_t size, struct atl_arena *arena)
+{
+    ProtobufCAllocator allocator = atl_arena_allocator(arena);
+    Atoll__Bus__V1__Event *event = atoll__bus__v1__event__unpack(&allocator, size, packed);
+    return event != NULL && event->topic != NULL && event->has_epoch && event->has_sequence ? event : NULL;
+}
+
+static void take_pending(struct bus_subscriber *subscriber)
+{
+    while (subscriber->pending != NULL && subscriber->sync == SYNC_LIVE) {
+        struct pending *first = subscriber->pending;
+        struct atl_arena *arena = atl_bus_arena_take(subscriber->bus);
+        const Atoll__Bus__V1__Event *event = read_event(first->packed, first->size, arena);
+        bool taken = event == NULL || take_event(subscriber, event);
+        atl_bus_arena_give(subscriber->bus, arena);
+        if (!taken)
+            return; /* it stays the first, or all are gone */
+        subscriber->pending = first->next;
+        if (subscriber->pending == NULL)
+            subscriber->pending_last = NULL;
+        subscriber->pending_count--;
+        subscriber->pending_bytes -= first->size;
+        free(first);
+    }
+}
+
+/* --- replay --- */
+
+static void ask_again(void *user)
+{
+    struct bus_subscriber *subscriber = user;
+    subscriber->retry = NULL; /* it frees itself */
+    if (subscriber->sync == SYNC_UNKNOWN) {
+        ask(subscriber, "", 0);
+        return;
+    }
+    subscriber->sync = SYNC_LIVE; /* what waits, or the next beat, shows the hole again */
+    take_pending(subscriber);
+}
+
+static void replayed(const struct atl_reply *reply, void *user)
+{
+    struct bus_subscriber *subscriber = user;
+    subscriber->call = NULL;
+    if (reply->code != ATL_OK) {
+        if (subscriber->retry == NULL)
+            subscriber->retry = atl_loop_timer(subscriber->bus->loop, RETRY_AFTER, 0, ask_again, subscriber);
+        return;
+    }
+    const Atoll__Bus__V1__ReplayReply *answer = (const void *)reply->output;
+    bool lost = answer->lost || answer->epoch != subscriber->epoch;
+    subscriber->sync = SYNC_LIVE;
+    if (lost) {
+        subscriber->epoch = answer->epoch;
+        subscriber->base = answer->sequence;
+        struct atl_bus_event out = {.epoch = answer->epoch, .sequence = answer->sequence};
+        hand_over(subscriber, &out);
+    } else {
+        for (size_t i = 0; i < answer->n_event && subscriber->sync == SYNC_LIVE; i++)
+            if (answer->event[i]->topic != NULL)
+                deliver(subscriber, answer->event[i]);
+    }
+    take_pending(subscriber);
+}
+
+static void ask(struct bus_subscriber *subscriber, const char *kind, uint64_t after)
+{
+    if (subscriber->call != NULL || subscriber->retry != NULL)
+        return;
+    if (subscriber->sync == SYNC_LIVE)
+        subscriber->sync = SYNC_HOLE;
+    Atoll__Bus__V1__ReplayRequest request = ATOLL__BUS__V1__REPLAY_REQUEST__INIT;
+    request.has_epoch = 1;
+    request.epoch = subscriber->epoch;
+    request.has_after = 1;
+    request.after = after;
+    request.prefix = atl_bus_unconst(kind);
+    struct atl_call_options options = {.service = subscriber->service};
+    subscriber->call =
+        atl_bus_call(subscriber->bus, &atl_bus_rpc_replay, &request.base, &options, replayed, subscriber);
+}
+
+/* --- what comes in --- */
+
+static bool wanted(const struct bus_subscriber *subscriber, const char *kind)
+{
+    size_t length = strlen(kind);
+    for (const struct subscription *one = subscriber->subscriptions; one != NULL; one = one->next) {
+        size_t part = strcspn(one->prefix, "/");
+        bool whole = one->prefix[part] == '/';
+        if (strncmp(one->prefix, kind, part) == 0 && (!whole || part == length))
+            return true;
+    }
+    return false;
+}
+
+static void take_beat(struct bus_subscriber *subscriber, const void *packed, size_t size)
+{
+    struct atl_arena *arena = atl_bus_arena_take(subscriber->bus);
+    ProtobufCAllocator allocator = atl_arena_allocator(arena);
+    const Atoll__Bus__V1__Beat *beat = atoll__bus__v1__beat__unpack(&allocator, size, packed);
+    if (beat != NULL && subscriber->sync == SYNC_LIVE && beat->epoch != subscriber->epoch)
+        start_anew(subscriber);
+    for (size_t i = 0; beat != NULL && i < beat->n_last && subscriber->sync == SYNC_LIVE; i++) {
+        if (beat->last[i]->kind == NULL || !wanted(subscriber, beat->last[i]->kind))
+            continue;
+        const struct seen *seen = seen_of(subscriber, beat->last[i]->kind);
+        if (seen != NULL && beat->last[i]->sequence > known(subscriber, seen))
+            ask(subscriber, seen->kind, known(subscriber, seen));
+    }
+    atl_bus_arena_give(subscriber->bus, arena);
+}
+
+static void take_frame(struct bus_subscriber *subscriber, const void *packed, size_t size)
+{
+    struct atl_arena *arena = atl_bus_arena_take(subscriber->bus);
+    const Atoll__Bus__V1__Event *event = read_event(packed, size, arena);
+    if (event != NULL && !take_event(subscriber, event))
+        keep(subscriber, packed, size);
+    atl_bus_arena_give(subscriber->bus, arena);
+}
+
+static void subscriber_ready(void *user, unsigned int events)
+{
+    (void)events;
+    struct bus_subscriber *subscriber = user;
+    zmq_msg_t parts[3];
+    int count = atl_bus_receive(subscriber->socket, parts);
+    if (count == 2) {
+        const void *packed = zmq_msg_data(&parts[1]);
+        size_t size = zmq_msg_size(&parts[1]);
+        if (zmq_msg_size(&parts[0]) == 4 && memcmp(zmq_msg_data(&parts[0]), "beat", 4) == 0)
+            take_beat(subscriber, packed, size);
+        else
+            take_frame(subscriber, packed, size);
+    }
+    atl_bus_parts_close(parts);
+}
+
+/* --- subscribing --- */
+
+static struct bus_subscriber *subscriber_of(struct atl_bus *bus, const char *service)
+{
+    struct bus_subscriber *subscriber = bus->subscribers;
+    while (subscriber != NULL && strcmp(subscriber->service, service) != 0)
+        subscriber = subscriber->next;
+    if (subscriber != NULL)
+        return subscriber;
+    subscriber = atl_new0(struct bus_subscriber);
+    subscriber->bus = bus;
+    subscriber->service = atl_strdup(service);
+    subscriber->socket = atl_bus_socket(bus, ZMQ_SUB);
+    int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, "beat", 4);
+    atl_assert(rc == 0);
+    subscriber->watch = atl_loop_zmq(bus->loop, subscriber->socket, subscriber_ready, subscriber);
+    subscriber->next = bus->subscribers;
+    bus->subscribers = subscriber;
+    char endpoint[BUS_PATH_MAX + 8];
+    if (atl_bus_endpoint(bus, service, "events", "pub.sock", endpoint))
+        (void)zmq_connect(subscriber->socket, endpoint); /* goes on trying by itself */
+    return subscriber;
+}
+
+void atl_bus_subscribe(struct atl_bus *bus, const char *service, const char *prefix, atl_event_fn *fn,
+                       void *user)
+{
+    struct bus_subscriber *subscriber = subscriber_of(bus, service);
+    struct subscription *one = atl_new0(struct subscription);
+    *one = (struct subscription){.prefix = atl_strdup(prefix), .fn = fn, .user = user};
+    one->next = subscriber->subscriptions;
+    subscriber->subscriptions = one;
+    size_t length = strcspn(prefix, "/");
+    if (prefix[length] == '/')
+        length++;
+    int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, prefix, length);
+    atl_assert(rc == 0);
+    start_anew(subscriber); /* the new one has to learn where it stands */
+}
+
+void atl_bus_subscribers_free(struct atl_bus *bus)
+{
+    while (bus->subscribers != NULL) {
+        struct bus_subscriber *subscriber = bus->subscribers;
+        bus->subscribers = subscriber->next;
+        if (subscriber->call != NULL)
+            atl_call_cancel(subscriber->call);
+        atl_timer_free(subscriber->retry);
+        atl_watch_free(subscriber->watch);
+        (void)zmq_close(subscriber->socket);
+        drop_pending(subscriber);
+        for (size_t i = 0; i < subscriber->seen_count; i++)
+            free(subscriber->seen[i].kind);
+        while (subscriber->subscriptions != NULL) {
+            struct subscription *one = subscriber->subscriptions;
+            subscriber->subscriptions = one->next;
+            free(one->prefix);
+            free(one);
+        }
+        free(subscriber->service);
+        free(subscriber);
+    }
+}
