@@ -1,0 +1,129 @@
+/* Calls over the bus of this machine, with root's assertion from config-store. */
+#include "cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atoll/store/v1/identity.atl.h"
+#include "io/bus.h"
+
+struct local {
+    struct atl_loop *loop;
+    struct atl_bus *bus;
+    struct atl_arena arena;
+    const uint8_t *assertion;
+    size_t assertion_size;
+};
+
+static void local_close(void *self)
+{
+    struct local *local = self;
+    atl_bus_close(&local->bus);
+    atl_loop_free(local->loop);
+    atl_arena_done(&local->arena);
+    free(local);
+}
+
+static enum atl_code get_assertion(struct local *local, struct atl_error *err)
+{
+    Atoll__Store__V1__LocalAssertionRequest request = ATOLL__STORE__V1__LOCAL_ASSERTION_REQUEST__INIT;
+    const ProtobufCMessage *output = NULL;
+    struct atl_call_options options = {.deadline = 10 * ATL_SECOND};
+    enum atl_code code = atl_bus_call_wait(local->bus, &atl_rpc_store_v1_Identity_LocalAssertion,
+                                           &request.base, &options, &local->arena, &output, err);
+    if (code == ATL_E_UNAVAILABLE)
+        return atl_fail(
+            err, code, NULL,
+            "config-store does not answer: is Atoll running on this machine? (deploy/quickstart --status; "
+            "another machine: --host)");
+    if (code != ATL_OK)
+        return code;
+    const Atoll__Store__V1__AuthenticateReply *reply = (const Atoll__Store__V1__AuthenticateReply *)output;
+    local->assertion_size = protobuf_c_message_get_packed_size(&reply->assertion->base);
+    uint8_t *packed = atl_arena_alloc(&local->arena, local->assertion_size);
+    (void)protobuf_c_message_pack(&reply->assertion->base, packed);
+    local->assertion = packed;
+    return ATL_OK;
+}
+
+static void copy_errors(const struct atl_errors *from, struct atl_errors *to)
+{
+    for (size_t i = 0; from != NULL && i < from->count; i++)
+        atl_errors_add(to, from->items[i].field, "%s", from->items[i].text);
+}
+
+struct answer {
+    const struct atl_rpc *rpc;
+    struct atl_buf *json;
+    struct atl_errors *errors;
+    struct atl_error *err;
+    struct atl_loop *loop;
+    enum atl_code code;
+    bool there;
+};
+
+static void on_reply(const struct atl_reply *reply, void *user)
+{
+    struct answer *answer = user;
+    answer->code = reply->code;
+    answer->there = true;
+    if (reply->code == ATL_OK) {
+        atl_json_encode(answer->rpc->output, reply->output, answer->json, NULL);
+    } else {
+        *answer->err = reply->error;
+        copy_errors(reply->errors, answer->errors);
+    }
+    atl_loop_stop(answer->loop);
+}
+
+static enum atl_code local_call(void *self, const struct atl_rpc *rpc, const struct atl_param *params,
+                                size_t count, struct atl_buf *ret_json, struct atl_errors *errors,
+                                struct atl_error *err)
+{
+    struct local *local = self;
+    if (rpc->flags & ATL_R_UPLOAD)
+        return atl_fail(err, ATL_E_UNIMPLEMENTED, NULL,
+                        "uploads go through REST: use --host https://localhost:8006");
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    ProtobufCMessage *input = NULL;
+    enum atl_code code = atl_params_decode(rpc->input, params, count, &arena, &input, errors);
+    if (code == ATL_OK)
+        code = atl_validate(rpc->input, input, errors);
+    if (code != ATL_OK)
+        return atl_fail(err, code, NULL, "Parameter verification failed.");
+    struct answer answer = {.rpc = rpc, .json = ret_json, .errors = errors, .err = err, .loop = local->loop};
+    bool as_user = rpc->perm != NULL;
+    if (as_user && local->assertion == NULL) {
+        code = get_assertion(local, err);
+        if (code != ATL_OK)
+            return code;
+    }
+    struct atl_call_options options = {.assertion = as_user ? local->assertion : NULL,
+                                       .assertion_size = as_user ? local->assertion_size : 0};
+    (void)atl_bus_call(local->bus, rpc, input, &options, on_reply, &answer);
+    while (!answer.there)
+        atl_loop_run(local->loop);
+    return answer.code;
+}
+
+enum atl_code cli_local_open(const struct cli_args *args, struct cli_transport *ret_transport,
+                             struct atl_error *err)
+{
+    if (geteuid() != 0)
+        return atl_fail(
+            err, ATL_E_DENIED, NULL,
+            "only root may talk to the services of this machine directly; use --host with a token");
+    struct local *local = atl_new0(struct local);
+    local->loop = atl_loop_new();
+    struct atl_bus_options options = {
+        .loop = local->loop, .service = "cli", .node = "", .run_dir = args->run_dir};
+    enum atl_code code = atl_bus_open(&options, &local->bus, err);
+    if (code != ATL_OK) {
+        local_close(local);
+        return code;
+    }
+    *ret_transport = (struct cli_transport){.self = local, .call = local_call, .close = local_close};
+    return ATL_OK;
+}

@@ -1,0 +1,237 @@
+/* Reading the command line against the contract. */
+#include "core/cli_core.h"
+
+#include <string.h>
+
+struct reader {
+    const struct cli_commands *commands;
+    struct atl_arena *arena;
+    struct cli_args *args;
+    struct atl_error *err;
+    const char *const *argv;
+    int argc;
+    int at;
+    const char *positional[16]; /* names of path parameters that still want a value */
+    size_t positionals;
+    size_t positional_at;
+};
+
+struct global {
+    const char *name;
+    size_t offset; /* of a const char * in cli_args; SIZE_MAX for those handled by hand */
+};
+
+static const struct global globals[] = {
+    {"host", offsetof(struct cli_args, host)},
+    {"cacert", offsetof(struct cli_args, cacert)},
+    {"token-file", offsetof(struct cli_args, token_file)},
+    {"run-dir", offsetof(struct cli_args, run_dir)},
+    {"node", offsetof(struct cli_args, node)},
+    {"output", SIZE_MAX},
+};
+
+static enum atl_code read_output(struct reader *r, const char *value)
+{
+    if (strcmp(value, "json") == 0)
+        r->args->output = CLI_OUTPUT_JSON;
+    else if (strcmp(value, "table") == 0)
+        r->args->output = CLI_OUTPUT_TABLE;
+    else
+        return atl_fail(r->err, ATL_E_INVALID, "output", "--output is json or table, not '%s'", value);
+    return ATL_OK;
+}
+
+/* A flag without a value; true if the word was one. */
+static bool read_flag(struct reader *r, const char *name)
+{
+    if (strcmp(name, "help") == 0 || strcmp(name, "h") == 0)
+        r->args->help = true;
+    else if (strcmp(name, "version") == 0 && r->args->noun == NULL)
+        r->args->version = true;
+    else if (strcmp(name, "no-follow") == 0)
+        r->args->no_follow = true;
+    else
+        return false;
+    return true;
+}
+
+/* Takes the value of option `name`: behind =, or the next word. */
+static const char *take_value(struct reader *r, const char *inline_value)
+{
+    if (inline_value != NULL)
+        return inline_value;
+    if (r->at + 1 >= r->argc)
+        return NULL;
+    return r->argv[++r->at];
+}
+
+static const struct global *global_of(const struct reader *r, const char *name)
+{
+    const struct atl_field *field =
+        r->args->command != NULL ? cli_command_field(r->args->command, name) : NULL;
+    for (size_t i = 0; i < ATL_COUNT(globals); i++)
+        if (strcmp(globals[i].name, name) == 0 && (field == NULL || strcmp(name, "node") == 0))
+            return &globals[i];
+    return NULL;
+}
+
+static enum atl_code add_param(struct reader *r, const char *name, const char *value)
+{
+    if (r->args->count == CLI_PARAMS_MAX)
+        return atl_fail(r->err, ATL_E_LIMIT, name, "too many parameters");
+    r->args->params[r->args->count++] = (struct atl_param){.name = name, .value = value};
+    return ATL_OK;
+}
+
+static enum atl_code read_parameter(struct reader *r, const char *name, const char *inline_value)
+{
+    const struct atl_field *field = cli_command_field(r->args->command, name);
+    if (field == NULL)
+        return atl_fail(r->err, ATL_E_INVALID, name, "unknown option --%s; see atoll %s %s --help", name,
+                        r->args->command->noun, r->args->command->verb);
+    bool next_is_option = r->at + 1 >= r->argc || strncmp(r->argv[r->at + 1], "--", 2) == 0;
+    const char *value = inline_value;
+    if (value == NULL && field->kind == ATL_KIND_BOOL && next_is_option)
+        value = "1";
+    if (value == NULL)
+        value = take_value(r, NULL);
+    if (value == NULL)
+        return atl_fail(r->err, ATL_E_INVALID, name, "--%s needs a value", name);
+    if ((field->flags & ATL_F_SECRET) && strcmp(value, "-") != 0 && value[0] != '@')
+        return atl_fail(r->err, ATL_E_INVALID, name,
+                        "--%s is a secret, which does not belong on a command line: give - to read it from "
+                        "standard input, or @FILE",
+                        name);
+    return add_param(r, name, value);
+}
+
+static enum atl_code read_option(struct reader *r, const char *word)
+{
+    const char *equals = strchr(word, '=');
+    const char *inline_value = equals != NULL ? equals + 1 : NULL;
+    const char *name = equals != NULL ? atl_arena_strndup(r->arena, word, (size_t)(equals - word)) : word;
+    if (equals == NULL && read_flag(r, name))
+        return ATL_OK;
+    const struct global *global = global_of(r, name);
+    if (global != NULL) {
+        const char *value = take_value(r, inline_value);
+        if (value == NULL)
+            return atl_fail(r->err, ATL_E_INVALID, name, "--%s needs a value", name);
+        if (global->offset == SIZE_MAX)
+            return read_output(r, value);
+        *(const char **)(void *)((char *)r->args + global->offset) = value;
+        return ATL_OK;
+    }
+    if (strcmp(name, "token") == 0)
+        return atl_fail(
+            r->err, ATL_E_INVALID, "token",
+            "a token does not belong on a command line: set ATOLL_TOKEN, or use --token-file FILE");
+    if (r->args->command == NULL)
+        return atl_fail(r->err, ATL_E_INVALID, name, "unknown option --%s; see atoll --help", name);
+    return read_parameter(r, name, inline_value);
+}
+
+/* The command is known: its path parameters but node are wanted, in order. */
+static void want_positionals(struct reader *r)
+{
+    const struct atl_rpc *rpc = r->args->command->rpc;
+    for (const char *at = rpc->path; at != NULL && (at = strchr(at, '{')) != NULL;) {
+        size_t length = strcspn(at, "}") - 1;
+        const char *name = atl_arena_strndup(r->arena, at + 1, length);
+        at += length;
+        if (strcmp(name, "node") == 0 || r->positionals == ATL_COUNT(r->positional))
+            continue;
+        r->positional[r->positionals++] = name;
+    }
+    /* creating a guest names it in a parameter, not in the path */
+    const struct atl_field *vmid = atl_message_field(rpc->input, "vmid");
+    if (r->positionals == 0 && vmid != NULL && (vmid->flags & ATL_F_REQUIRED))
+        r->positional[r->positionals++] = "vmid";
+}
+
+static enum atl_code read_api(struct reader *r, const char *word)
+{
+    if (r->args->verb == NULL) {
+        r->args->verb = word;
+        return ATL_OK;
+    }
+    if (r->args->command != NULL)
+        return atl_fail(r->err, ATL_E_INVALID, NULL, "'%s' is one word too many", word);
+    r->args->command =
+        cli_commands_match(r->commands, r->args->verb, word, r->arena, r->args->params, &r->args->count);
+    if (r->args->command == NULL)
+        return atl_fail(r->err, ATL_E_ABSENT, NULL, "there is no method '%s' of the path %s", r->args->verb,
+                        word);
+    return ATL_OK;
+}
+
+static enum atl_code read_word(struct reader *r, const char *word)
+{
+    struct cli_args *args = r->args;
+    if (args->noun == NULL) {
+        args->noun = word;
+        if (strcmp(word, "api") != 0 && strcmp(word, "help") != 0 &&
+            cli_commands_find(r->commands, word, NULL) == NULL)
+            return atl_fail(r->err, ATL_E_INVALID, NULL, "there is no '%s'; atoll --help lists what there is",
+                            word);
+        return ATL_OK;
+    }
+    if (strcmp(args->noun, "api") == 0)
+        return read_api(r, word);
+    if (args->verb == NULL) {
+        args->verb = word;
+        args->command = cli_commands_find(r->commands, args->noun, word);
+        if (args->command == NULL)
+            return atl_fail(r->err, ATL_E_INVALID, NULL, "there is no 'atoll %s %s'; see atoll %s --help",
+                            args->noun, word, args->noun);
+        want_positionals(r);
+        return ATL_OK;
+    }
+    if (r->positional_at == r->positionals)
+        return atl_fail(r->err, ATL_E_INVALID, NULL, "'%s' is one word too many; options begin with --",
+                        word);
+    return add_param(r, r->positional[r->positional_at++], word);
+}
+
+static bool was_given(const struct cli_args *args, const char *name)
+{
+    for (size_t i = 0; i < args->count; i++)
+        if (strcmp(args->params[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static enum atl_code check_complete(struct reader *r)
+{
+    struct cli_args *args = r->args;
+    if (args->help || args->version || args->noun == NULL)
+        return ATL_OK;
+    if (args->command == NULL)
+        return atl_fail(r->err, ATL_E_INVALID, NULL, "what should be done? See atoll %s --help", args->noun);
+    for (size_t i = r->positional_at; i < r->positionals; i++)
+        if (!was_given(args, r->positional[i]))
+            return atl_fail(r->err, ATL_E_INVALID, r->positional[i], "%s is missing; see atoll %s %s --help",
+                            r->positional[i], args->command->noun, args->command->verb);
+    return ATL_OK;
+}
+
+enum atl_code cli_args_parse(const struct cli_commands *commands, int argc, const char *const *argv,
+                             struct atl_arena *arena, struct cli_args *ret_args, struct atl_error *err)
+{
+    *ret_args = (struct cli_args){0};
+    struct reader r = {
+        .commands = commands, .arena = arena, .args = ret_args, .err = err, .argv = argv, .argc = argc};
+    for (r.at = 1; r.at < argc; r.at++) {
+        const char *word = argv[r.at];
+        enum atl_code code = ATL_OK;
+        if (strncmp(word, "--", 2) == 0 && word[2] != '\0')
+            code = read_option(&r, word + 2);
+        else if (strcmp(word, "-h") == 0)
+            ret_args->help = true;
+        else
+            code = read_word(&r, word);
+        if (code != ATL_OK)
+            return code;
+    }
+    return check_complete(&r);
+}

@@ -1,0 +1,234 @@
+/* Answers as tables. Reads the JSON with json-c, so that local and remote answers look the same. */
+#include "core/cli_core.h"
+
+#include <json-c/json.h>
+#include <string.h>
+
+enum { COLUMNS_MAX = 64, CELL_MAX = 60 };
+
+struct column {
+    const char *name;
+    size_t width;
+    bool right; /* numbers stand at the right */
+};
+
+struct table {
+    struct column columns[COLUMNS_MAX];
+    size_t count;
+    size_t hidden;
+};
+
+static bool one_of(const char *name, const char *const *list)
+{
+    for (; *list != NULL; list++)
+        if (strcmp(*list, name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_size(const char *name)
+{
+    static const char *const names[] = {"mem",       "maxmem", "disk",    "maxdisk", "size",   "total",
+                                        "used",      "avail",  "free",    "netin",   "netout", "diskread",
+                                        "diskwrite", "swap",   "maxswap", NULL};
+    return one_of(name, names);
+}
+
+static void size_text(double bytes, struct atl_buf *out)
+{
+    static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi"};
+    size_t unit = 0;
+    while (bytes >= 1024 && unit + 1 < ATL_COUNT(units)) {
+        bytes /= 1024;
+        unit++;
+    }
+    atl_buf_printf(out, unit == 0 || bytes >= 100 ? "%.0f%s" : "%.1f%s", bytes, units[unit]);
+}
+
+static void duration_text(int64_t seconds, struct atl_buf *out)
+{
+    if (seconds >= 86400)
+        atl_buf_printf(out, "%" PRId64 "d ", seconds / 86400);
+    atl_buf_printf(out, "%02" PRId64 ":%02" PRId64 ":%02" PRId64, seconds / 3600 % 24, seconds / 60 % 60,
+                   seconds % 60);
+}
+
+/* One cell, printable, on one line. */
+static void cell_text(const char *name, json_object *value, struct atl_buf *out)
+{
+    size_t from = out->length;
+    bool is_number =
+        json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double);
+    if (value == NULL)
+        atl_buf_text(out, "");
+    else if (is_number && is_size(name))
+        size_text(json_object_get_double(value), out);
+    else if (is_number && strcmp(name, "uptime") == 0)
+        duration_text(json_object_get_int64(value), out);
+    else if (json_object_is_type(value, json_type_double))
+        atl_buf_printf(out, "%.4g", json_object_get_double(value));
+    else
+        atl_buf_text(out, json_object_is_type(value, json_type_string)
+                              ? json_object_get_string(value)
+                              : json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
+    for (size_t i = from; i < out->length; i++)
+        if ((unsigned char)out->data[i] < 0x20 || out->data[i] == 0x7f)
+            out->data[i] = ' '; /* no terminal escapes out of a guest's name */
+}
+
+/* Cells as wide as they look: bytes that continue a UTF-8 letter take no place. */
+static size_t text_width(const char *text)
+{
+    size_t width = 0;
+    for (; *text != '\0'; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+static void add_cell(struct atl_buf *out, const char *text, size_t width, bool right)
+{
+    size_t own = text_width(text);
+    size_t pad = own < width ? width - own : 0;
+    for (size_t i = 0; right && i < pad; i++)
+        atl_buf_char(out, ' ');
+    atl_buf_text(out, text);
+    for (size_t i = 0; !right && i < pad; i++)
+        atl_buf_char(out, ' ');
+}
+
+static struct column *column_of(struct table *table, const char *name)
+{
+    for (size_t i = 0; i < table->count; i++)
+        if (strcmp(table->columns[i].name, name) == 0)
+            return &table->columns[i];
+    if (table->count == COLUMNS_MAX)
+        return NULL;
+    table->columns[table->count] = (struct column){.name = name, .width = text_width(name), .right = true};
+    return &table->columns[table->count++];
+}
+
+/* Keys that name a row come first, the rest in the order of the answer. */
+static void put_names_first(struct table *table)
+{
+    static const char *const first[] = {"vmid",   "id",     "name",  "node", "storage",
+                                        "userid", "poolid", "iface", "type", "status"};
+    size_t at = 0;
+    for (size_t i = 0; i < ATL_COUNT(first); i++)
+        for (size_t j = at; j < table->count; j++)
+            if (strcmp(table->columns[j].name, first[i]) == 0) {
+                struct column found = table->columns[j];
+                memmove(&table->columns[at + 1], &table->columns[at], (j - at) * sizeof found);
+                table->columns[at++] = found;
+                break;
+            }
+}
+
+static void measure_row(struct table *table, json_object *row)
+{
+    ATL_BUF_AT_EXIT struct atl_buf cell = {0};
+    json_object_object_foreach(row, key, value)
+    {
+        if (json_object_is_type(value, json_type_object) || json_object_is_type(value, json_type_array))
+            continue;
+        struct column *column = column_of(table, key);
+        if (column == NULL)
+            continue;
+        atl_buf_reset(&cell);
+        cell_text(key, value, &cell);
+        size_t width = cell.data != NULL ? text_width(cell.data) : 0;
+        if (width > CELL_MAX)
+            width = CELL_MAX;
+        if (width > column->width)
+            column->width = width;
+        if (json_object_is_type(value, json_type_string))
+            column->right = false;
+    }
+}
+
+/* Leaves out the columns that do not fit. */
+static void fit(struct table *table, size_t width)
+{
+    size_t used = 0;
+    for (size_t i = 0; width > 0 && i < table->count; i++) {
+        used += table->columns[i].width + (i > 0 ? 2 : 0);
+        if (used > width && i > 0) {
+            table->hidden = table->count - i;
+            table->count = i;
+        }
+    }
+}
+
+static void print_row(const struct table *table, json_object *row, struct atl_buf *out)
+{
+    ATL_BUF_AT_EXIT struct atl_buf cell = {0};
+    for (size_t i = 0; i < table->count; i++) {
+        const struct column *column = &table->columns[i];
+        atl_buf_reset(&cell);
+        json_object *value = row != NULL ? json_object_object_get(row, column->name) : NULL;
+        if (row == NULL)
+            atl_buf_text(&cell, column->name);
+        else if (value != NULL)
+            cell_text(column->name, value, &cell);
+        bool last_left = i + 1 == table->count && !column->right;
+        add_cell(out, cell.data != NULL ? cell.data : "", last_left ? 0 : column->width, column->right);
+        atl_buf_text(out, i + 1 == table->count ? "\n" : "  ");
+    }
+}
+
+static void print_list(json_object *list, size_t width, struct atl_buf *out)
+{
+    struct table table = {0};
+    size_t rows = json_object_array_length(list);
+    for (size_t i = 0; i < rows; i++) {
+        json_object *row = json_object_array_get_idx(list, i);
+        if (!json_object_is_type(row, json_type_object)) {
+            cell_text("", row, out);
+            atl_buf_char(out, '\n');
+            continue;
+        }
+        measure_row(&table, row);
+    }
+    if (table.count == 0)
+        return;
+    put_names_first(&table);
+    fit(&table, width);
+    print_row(&table, NULL, out);
+    for (size_t i = 0; i < rows; i++)
+        print_row(&table, json_object_array_get_idx(list, i), out);
+    if (table.hidden > 0)
+        atl_buf_printf(out, "(%zu more columns: --output json)\n", table.hidden);
+}
+
+static void print_object(json_object *object, struct atl_buf *out)
+{
+    size_t width = 0;
+    json_object_object_foreach(object, key, value)
+    {
+        (void)value;
+        if (strlen(key) > width)
+            width = strlen(key);
+    }
+    json_object_object_foreach(object, name, field)
+    {
+        add_cell(out, name, width + 2, false);
+        cell_text(name, field, out);
+        atl_buf_char(out, '\n');
+    }
+}
+
+enum atl_code cli_table(const char *json, size_t width, struct atl_buf *out, struct atl_error *err)
+{
+    json_object *data = json_tokener_parse(json);
+    if (data == NULL && strcmp(json, "null") != 0)
+        return atl_fail(err, ATL_E_INVALID, NULL, "the answer is not JSON");
+    if (json_object_is_type(data, json_type_array))
+        print_list(data, width, out);
+    else if (json_object_is_type(data, json_type_object))
+        print_object(data, out);
+    else if (data != NULL) {
+        cell_text("", data, out);
+        atl_buf_char(out, '\n');
+    }
+    (void)json_object_put(data); /* it was ours alone */
+    return ATL_OK;
+}
