@@ -75,6 +75,8 @@ ATL_MUST_CHECK enum atl_code atl_bus_open(const struct atl_bus_options *options,
  * the bus. */
 void atl_bus_close(struct atl_bus **bus);
 void atl_bus_set_guard(struct atl_bus *bus, const struct atl_guard *guard);
+/* The loop it was opened on. */
+struct atl_loop *atl_bus_loop(const struct atl_bus *bus);
 
 /* Requests that waited for a revision are looked at again; the guard calls this when its copy moved. */
 void atl_bus_retry_waiting(struct atl_bus *bus);

@@ -133,6 +133,7 @@ struct bus_port { /* one caller's ROUTER */
     struct bus_done_list done;
     unsigned int probes; /* rounds in which connections are still to be looked at after one broke */
     uint64_t garbage;    /* messages that were none */
+    uint64_t total;      /* requests so far */
 };
 
 enum bus_request_state { BUS_WAITING, BUS_SERVED, BUS_ABANDONED };

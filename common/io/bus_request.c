@@ -439,6 +439,7 @@ void atl_bus_request_new(struct bus_port *port, const struct bus_identity *from,
         (struct atl_request){.port = port, .arena = arena, .header = header, .size = zmq_msg_size(payload)};
     request->waiters[0] = *from;
     request->waiter_count = 1;
+    port->total++;
     struct atl_error error = {0};
     struct atl_errors fields;
     fields.count = 0;
