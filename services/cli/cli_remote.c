@@ -216,6 +216,7 @@ enum atl_code cli_remote_open(const struct cli_args *args, struct cli_transport 
     enum atl_code code = read_token(args, &token, err);
     if (code != ATL_OK)
         return code;
+    atl_assert(token != NULL);
     struct remote *remote = atl_new0(struct remote);
     remote->base = base_of(args->host);
     remote->authorization = atl_format("Authorization: PVEAPIToken=%s", token);
