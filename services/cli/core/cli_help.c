@@ -11,12 +11,14 @@ static const struct {
     {"access", "users, tokens, roles and permissions (also: user)"},
     {"cluster", "nodes, resources and tasks of the whole cluster"},
     {"identity", "passwords, for root at this machine"},
+    {"leases", "addresses that DHCP has given out, for root at this machine"},
     {"lxc", "containers (also: ct)"},
     {"network", "network interfaces of a node"},
     {"node", "load, time and version of a node"},
     {"pool", "pools of guests and storages"},
     {"qemu", "virtual machines (also: vm)"},
     {"storage", "storages and their volumes"},
+    {"store", "files of the configuration tree, for root at this machine"},
     {"task", "work that is running or was done"},
 };
 

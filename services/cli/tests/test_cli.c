@@ -140,6 +140,18 @@ static void every_command_has_a_unique_name_and_help_that_shows_its_summary(void
     }
 }
 
+static void every_noun_has_a_summary(void **state)
+{
+    struct fixture *f = *state;
+    ATL_BUF_AT_EXIT struct atl_buf text = {0};
+    cli_help(&f->commands, NULL, NULL, &text);
+    const char *options = strstr(text.data, "Options for every command");
+    assert_non_null(options);
+    for (const char *line = strstr(text.data, "Nouns:\n") + 7; line < options && *line != '\n';
+         line = strchr(line, '\n') + 1)
+        assert_true(line[21] != '\n' && line[20] == ' ');
+}
+
 static void help_has_three_levels(void **state)
 {
     struct fixture *f = *state;
@@ -231,6 +243,7 @@ int main(void)
         cmocka_unit_test(api_finds_methods_by_path_and_a_fixed_segment_wins),
         cmocka_unit_test(a_volume_id_with_slashes_is_one_path_value),
         cmocka_unit_test(every_command_has_a_unique_name_and_help_that_shows_its_summary),
+        cmocka_unit_test(every_noun_has_a_summary),
         cmocka_unit_test(help_has_three_levels),
         cmocka_unit_test(completion_offers_nouns_verbs_options_and_values),
         cmocka_unit_test(a_list_is_a_table_with_names_first_and_numbers_at_the_right),
