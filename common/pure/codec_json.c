@@ -12,6 +12,53 @@ static void put_json(json_object **object)
 
 #define PUT_AT_EXIT ATL_CLEANUP(put_json)
 
+/* --- a walk over the tokens, before json-c sees the text and where it keeps too little ---------------- */
+
+struct token_walk {
+    const char *at;
+    const char *end;
+    const char *key; /* the last string, with its quotes */
+    size_t key_length;
+    int depth;
+    const char *wrong; /* what JSON does not have, though json-c takes it */
+};
+
+static void walk_string(struct token_walk *walk)
+{
+    const char *start = walk->at++;
+    while (walk->at < walk->end && *walk->at != '"') {
+        size_t left = (size_t)(walk->end - walk->at);
+        if (left >= 6 && memcmp(walk->at, "\\u0000", 6) == 0)
+            walk->wrong = "a text holds a NUL";
+        walk->at += *walk->at == '\\' && left >= 2 ? 2 : 1;
+    }
+    walk->at += walk->at < walk->end;
+    walk->key = start;
+    walk->key_length = (size_t)(walk->at - start);
+}
+
+/* Moves behind the next key of the outermost object. */
+static bool next_key(struct token_walk *walk)
+{
+    while (walk->at < walk->end) {
+        char c = *walk->at;
+        if (c == '"') {
+            walk_string(walk);
+            continue;
+        }
+        walk->at++;
+        if (c == '{' || c == '[')
+            walk->depth++;
+        else if (c == '}' || c == ']')
+            walk->depth--;
+        else if (c == ':' && walk->depth == 1)
+            return true;
+        else if (strchr(":, \t\r\n0123456789+-.eEtrufalsn", c) == NULL)
+            walk->wrong = "unexpected character"; /* single quotes, comments, NaN */
+    }
+    return false;
+}
+
 /* One whole JSON text; NULL on success, else what is wrong with it. */
 static const char *parse(const char *text, size_t length, json_object **ret_object)
 {
@@ -21,6 +68,11 @@ static const char *parse(const char *text, size_t length, json_object **ret_obje
         return "the JSON text holds a NUL";
     if (!atl_utf8_valid(text, length))
         return "the JSON text is not valid UTF-8";
+    struct token_walk walk = {.at = text, .end = text + length};
+    while (next_key(&walk)) { /* to its end: it looks at everything */
+    }
+    if (walk.wrong != NULL)
+        return walk.wrong;
     struct json_tokener *tokener = json_tokener_new_ex(CODEC_DEPTH_MAX);
     atl_assert(tokener != NULL);
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
@@ -37,54 +89,6 @@ static const char *parse(const char *text, size_t length, json_object **ret_obje
     }
     *ret_object = object;
     return NULL;
-}
-
-/* --- a walk over the keys of an object whose text is known to be well-formed
- * --------------------------------- */
-
-struct key_walk {
-    const char *at;
-    const char *end;
-    const char *key; /* with its quotes */
-    size_t key_length;
-    int depth;
-    bool nul; /* some string holds \u0000, which no C text can hold */
-};
-
-static void walk_string(struct key_walk *walk)
-{
-    const char *start = walk->at++;
-    while (walk->at < walk->end && *walk->at != '"') {
-        if (*walk->at == '\\') {
-            if (walk->end - walk->at >= 6 && memcmp(walk->at, "\\u0000", 6) == 0)
-                walk->nul = true;
-            walk->at++;
-        }
-        walk->at++;
-    }
-    walk->at++;
-    walk->key = start;
-    walk->key_length = (size_t)(walk->at - start);
-}
-
-/* Moves behind the next key of the outermost object. */
-static bool next_key(struct key_walk *walk)
-{
-    while (walk->at < walk->end) {
-        char c = *walk->at;
-        if (c == '"') {
-            walk_string(walk);
-            continue;
-        }
-        walk->at++;
-        if (c == '{' || c == '[')
-            walk->depth++;
-        else if (c == '}' || c == ']')
-            walk->depth--;
-        else if (c == ':' && walk->depth == 1)
-            return true;
-    }
-    return false;
 }
 
 /* --- parameters -------------------------------------------------------------------------------------- */
@@ -142,7 +146,7 @@ static enum atl_code collect_member(struct collector *to, const char *name, json
 /* json-c keeps the last of two members of the same name; here both are told, so that they can be refused. */
 static enum atl_code collect_twice(struct collector *to, const char *text, size_t length, json_object *object)
 {
-    struct key_walk walk = {.at = text, .end = text + length};
+    struct token_walk walk = {.at = text, .end = text + length};
     while (next_key(&walk)) {
         PUT_AT_EXIT json_object *key = NULL;
         json_object *value = NULL;
@@ -169,12 +173,10 @@ enum atl_code atl_json_params(const char *text, size_t length, struct atl_arena 
         return atl_fail(err, ATL_E_INVALID, NULL, "cannot read the JSON body: %s", wrong);
     if (!json_object_is_type(object, json_type_object))
         return atl_fail(err, ATL_E_INVALID, NULL, "the JSON body is not an object");
-    struct key_walk walk = {.at = text, .end = text + length};
+    struct token_walk walk = {.at = text, .end = text + length};
     size_t keys = 0;
     while (next_key(&walk))
         keys++;
-    if (walk.nul)
-        return atl_fail(err, ATL_E_INVALID, NULL, "the JSON body holds a NUL");
     if (keys == (size_t)json_object_object_length(object)) {
         json_object_object_foreach(object, name, value)
         {
@@ -343,11 +345,6 @@ enum atl_code atl_json_decode(const struct atl_message *table, const char *text,
     const char *wrong = parse(text, length, &json);
     if (wrong != NULL)
         return atl_fail(err, ATL_E_INVALID, NULL, "cannot read the JSON answer: %s", wrong);
-    struct key_walk walk = {.at = text, .end = text + length};
-    while (next_key(&walk)) { /* to its end: it looks at every string */
-    }
-    if (walk.nul)
-        return atl_fail(err, ATL_E_INVALID, NULL, "the JSON answer holds a NUL");
     struct atl_errors errors = {0};
     struct codec_reader reader = {.arena = arena, .faults = {.errors = &errors}};
     ProtobufCMessage *message = read_message(&reader, table, json, "data");
