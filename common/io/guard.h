@@ -36,12 +36,12 @@ const struct atl_acl *atl_keeper_acl(const struct atl_keeper *keeper);
 
 /*
  * The principal of a request, ready for further checks in a handler (filtering lists, `code` permissions).
- * Errors: ATL_E_UNAUTHENTICATED no user, or he is gone meanwhile. Texts and memo live in the arena.
+ * Errors: ATL_E_UNAUTHENTICATED no user, or he is gone meanwhile. Valid until the next round of the loop:
+ * fetch it again after waiting for something.
  */
 ATL_MUST_CHECK enum atl_code atl_keeper_subject(struct atl_keeper *keeper,
                                                 const struct atl_principal *principal,
-                                                struct atl_arena *arena, struct atl_subject *ret_subject,
-                                                struct atl_error *err);
+                                                struct atl_subject *ret_subject, struct atl_error *err);
 
 /* One check: the principal needs one of the privileges (NULL-terminated) on path. A service that calls for
  * itself or for a task may. Errors: ATL_E_DENIED "Permission check failed (PATH, PRIV)". */

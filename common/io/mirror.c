@@ -1,6 +1,6 @@
 /*
- * The copy of parts of the tree. It lists once, page by page, then watches by long poll from the revision of the
- * first page; after a lost connection or a "resync" it lists again and reports only what differs.
+ * The copy of parts of the tree. It lists once, page by page, then watches by long poll from the revision of
+ * the first page; after a lost connection or a "resync" it lists again and reports only what differs.
  */
 #include "io/mirror.h"
 
@@ -59,7 +59,8 @@ struct atl_mirror {
 static void list_more(struct atl_mirror *mirror);
 static void watch_more(struct atl_mirror *mirror);
 
-/* --- entries ------------------------------------------------------------------------------------------------ */
+/* --- entries
+ * ------------------------------------------------------------------------------------------------ */
 
 static size_t seek(const struct atl_mirror *mirror, const char *path)
 {
@@ -78,7 +79,8 @@ static size_t seek(const struct atl_mirror *mirror, const char *path)
 static struct entry *find(const struct atl_mirror *mirror, const char *path)
 {
     size_t at = seek(mirror, path);
-    return at < mirror->count && strcmp(mirror->entries[at]->file.path, path) == 0 ? mirror->entries[at] : NULL;
+    return at < mirror->count && strcmp(mirror->entries[at]->file.path, path) == 0 ? mirror->entries[at]
+                                                                                   : NULL;
 }
 
 static void entry_free(struct entry *entry)
@@ -204,7 +206,8 @@ static void end_batch(struct atl_mirror *mirror)
         mirror->batch_hooks[i].fn(mirror->batch_hooks[i].user);
 }
 
-/* --- listing and watching ----------------------------------------------------------------------------------- */
+/* --- listing and watching
+ * ----------------------------------------------------------------------------------- */
 
 static void begin_listing(struct atl_mirror *mirror)
 {
@@ -274,7 +277,8 @@ static void list_more(struct atl_mirror *mirror)
     request.n_prefix = mirror->prefix_count;
     request.prefix = mirror->prefixes;
     request.after = mirror->after;
-    mirror->call = atl_bus_call(mirror->bus, &atl_rpc_store_v1_Store_List, &request.base, NULL, on_list, mirror);
+    mirror->call =
+        atl_bus_call(mirror->bus, &atl_rpc_store_v1_Store_List, &request.base, NULL, on_list, mirror);
 }
 
 static void on_watch(const struct atl_reply *reply, void *user)
@@ -313,10 +317,12 @@ static void watch_more(struct atl_mirror *mirror)
     request.prefix = mirror->prefixes;
     request.has_wait_ms = 1;
     request.wait_ms = WAIT_MS;
-    mirror->call = atl_bus_call(mirror->bus, &atl_rpc_store_v1_Store_Watch, &request.base, NULL, on_watch, mirror);
+    mirror->call =
+        atl_bus_call(mirror->bus, &atl_rpc_store_v1_Store_Watch, &request.base, NULL, on_watch, mirror);
 }
 
-/* --- the surface -------------------------------------------------------------------------------------------- */
+/* --- the surface
+ * -------------------------------------------------------------------------------------------- */
 
 struct atl_mirror *atl_mirror_open(struct atl_bus *bus, const char *const *prefixes)
 {
@@ -373,7 +379,8 @@ const struct atl_file *atl_mirror_get(const struct atl_mirror *mirror, const cha
 
 void atl_mirror_each(const struct atl_mirror *mirror, const char *prefix, atl_mirror_file_fn *fn, void *user)
 {
-    for (size_t at = seek(mirror, prefix); at < mirror->count && below(mirror->entries[at]->file.path, prefix); at++)
+    for (size_t at = seek(mirror, prefix);
+         at < mirror->count && below(mirror->entries[at]->file.path, prefix); at++)
         fn(mirror->entries[at]->file.path, &mirror->entries[at]->file, user);
 }
 

@@ -88,7 +88,8 @@ void atl_txn_rename(struct atl_txn *txn, const char *path, const char *to)
     add_operation(txn, "rename", path)->to = atl_arena_strdup(&txn->arena, to);
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------ */
+/* --- sending
+ * ------------------------------------------------------------------------------------------------ */
 
 struct sending {
     struct atl_bus *bus;
@@ -136,8 +137,8 @@ static void try_send(void *user)
     atl_ns left = sending->ends - atl_clock_monotonic();
     struct atl_call_options options = {.deadline = left > ATL_MS ? left : ATL_MS,
                                        .request_id = sending->request_id};
-    (void)atl_bus_call_packed(sending->bus, &atl_rpc_store_v1_Store_Txn, sending->packed, sending->size, &options,
-                              on_reply, sending); /* ends by its deadline; nobody cancels it */
+    (void)atl_bus_call_packed(sending->bus, &atl_rpc_store_v1_Store_Txn, sending->packed, sending->size,
+                              &options, on_reply, sending); /* ends by its deadline; nobody cancels it */
 }
 
 void atl_txn_send(struct atl_bus *bus, const struct atl_txn *txn, atl_ns deadline, atl_txn_fn *fn, void *user)
@@ -149,8 +150,8 @@ void atl_txn_send(struct atl_bus *bus, const struct atl_txn *txn, atl_ns deadlin
     sending->ends = atl_clock_monotonic() + (deadline > 0 ? deadline : DEADLINE_DEFAULT);
     if (txn->overflow) {
         sending->result.code = atl_fail(&sending->result.error, ATL_E_LIMIT, NULL,
-                                        "a transaction may have %d compares and %d operations", ATL_TXN_COMPARES,
-                                        ATL_TXN_OPERATIONS);
+                                        "a transaction may have %d compares and %d operations",
+                                        ATL_TXN_COMPARES, ATL_TXN_OPERATIONS);
         (void)atl_loop_timer(atl_bus_loop(bus), 0, 0, finish, sending);
         return;
     }
