@@ -1,0 +1,32 @@
+# Containers: a core of their own, their part of the agent, and the two helper programs.
+file(GLOB lxc_core CONFIGURE_DEPENDS core/lxc_*.c core/ct_*.c)
+file(GLOB lxc_shell CONFIGURE_DEPENDS lxc*.c ct_*.c node*.c drivers/lxc*.c)
+pkg_check_modules(LXC REQUIRED IMPORTED_TARGET lxc)
+pkg_check_modules(ARCHIVE REQUIRED IMPORTED_TARGET libarchive)
+pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
+
+atl_core(compute_lxc_core ${lxc_core} LIBS atl_proto PkgConfig::CRYPTO)
+target_include_directories(compute_lxc_core PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+list(APPEND shell ${lxc_shell})
+list(APPEND CMP_LIBS compute_lxc_core)
+if(lxc_shell MATCHES "/lxc[.]c")
+  list(APPEND CMP_DEFINITIONS CMP_HAVE_LXC)
+endif()
+if(lxc_shell MATCHES "/node[.]c")
+  list(APPEND CMP_DEFINITIONS CMP_HAVE_NODE)
+endif()
+
+# What both helpers do: mounts in a namespace of their own, work with the container's ids in its root.
+atl_library(ct_helper helper/mounts.c helper/sandbox.c helper/setup.c helper/spec.c
+  LIBS compute_lxc_core atl_pure atl_proto)
+foreach(helper lxc-start lxc-unpack)
+  file(GLOB helper_sources CONFIGURE_DEPENDS ${helper}/*.c)
+  add_executable(atoll-${helper} ${helper_sources})
+  target_link_libraries(atoll-${helper} PRIVATE ct_helper atl_flags)
+  set_target_properties(atoll-${helper} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+  install(TARGETS atoll-${helper} RUNTIME DESTINATION libexec/atoll)
+endforeach()
+target_link_libraries(atoll-lxc-start PRIVATE PkgConfig::LXC)
+target_link_libraries(atoll-lxc-unpack PRIVATE PkgConfig::ARCHIVE)
+
+atl_unit_test(test_lxc_config tests/test_lxc_config.c LIBS compute_lxc_core atl_proto LABEL scenario)
