@@ -13,7 +13,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     static const char *const wanted[] = {"h2", "http/1.1"};
     for (size_t i = 0; i < ATL_COUNT(wanted); i++) {
         size_t size = strlen(wanted[i]);
-        for (unsigned int at = 0; at + offered[at] < length; at += offered[at] + 1U) {
+        for (unsigned int at = 0; at < length && at + offered[at] < length; at += offered[at] + 1U) {
             if (offered[at] == size && memcmp(offered + at + 1, wanted[i], size) == 0) {
                 *out = offered + at + 1;
                 *out_length = offered[at];
