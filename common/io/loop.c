@@ -38,9 +38,10 @@ struct atl_timer {
 };
 
 struct atl_loop {
-    struct atl_watch *watches;     /* descriptors */
-    struct atl_watch *zmq_watches; /* ZeroMQ sockets: their fd is edge-triggered, so they are asked each round */
-    struct atl_watch *dead;        /* freed at the end of the round */
+    struct atl_watch *watches; /* descriptors */
+    struct atl_watch
+        *zmq_watches;       /* ZeroMQ: their descriptor is edge-triggered, so they are asked each round */
+    struct atl_watch *dead; /* freed at the end of the round */
     struct atl_timer **heap;
     size_t timers;
     size_t heap_capacity;
@@ -127,13 +128,14 @@ static uint32_t epoll_bits(unsigned int events)
     return ((events & ATL_READ) ? EPOLLIN | EPOLLRDHUP : 0) | ((events & ATL_WRITE) ? (uint32_t)EPOLLOUT : 0);
 }
 
-static struct atl_watch *watch_new(struct atl_loop *loop, struct atl_watch **list, int fd, unsigned int events,
-                                   atl_ready_fn *fn, void *user)
+static struct atl_watch *watch_new(struct atl_loop *loop, struct atl_watch **list, int fd,
+                                   unsigned int events, atl_ready_fn *fn, void *user)
 {
     atl_assert(fd >= 0);
     atl_assert(fn != NULL);
     struct atl_watch *watch = atl_new0(struct atl_watch);
-    *watch = (struct atl_watch){.loop = loop, .fd = fd, .events = events, .fn = fn, .user = user, .next = *list};
+    *watch =
+        (struct atl_watch){.loop = loop, .fd = fd, .events = events, .fn = fn, .user = user, .next = *list};
     if (*list != NULL)
         (*list)->previous = watch;
     *list = watch;
@@ -143,7 +145,8 @@ static struct atl_watch *watch_new(struct atl_loop *loop, struct atl_watch **lis
     return watch;
 }
 
-struct atl_watch *atl_loop_fd(struct atl_loop *loop, int fd, unsigned int events, atl_ready_fn *fn, void *user)
+struct atl_watch *atl_loop_fd(struct atl_loop *loop, int fd, unsigned int events, atl_ready_fn *fn,
+                              void *user)
 {
     return watch_new(loop, &loop->watches, fd, events, fn, user);
 }
@@ -314,7 +317,8 @@ static bool serve_zmq(struct atl_loop *loop)
             watch->fn(watch->user, ATL_READ);
             served++;
         }
-        more = more || served > 0; /* a callback may also have sent, which can swallow another socket's edge */
+        /* A callback may also have sent, which can swallow another socket's edge. */
+        more = more || served > 0;
         next = watch->dead ? loop->zmq_watches : watch->next;
         if (watch->dead)
             return true;

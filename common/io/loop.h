@@ -36,7 +36,8 @@ void atl_loop_handle_signals(struct atl_loop *loop);
 atl_ns atl_loop_now(const struct atl_loop *loop);
 
 /* Watches a descriptor, level-triggered. The loop never closes it. Removing inside a callback is allowed. */
-struct atl_watch *atl_loop_fd(struct atl_loop *loop, int fd, unsigned int events, atl_ready_fn *fn, void *user);
+struct atl_watch *atl_loop_fd(struct atl_loop *loop, int fd, unsigned int events, atl_ready_fn *fn,
+                              void *user);
 /* Watches a ZeroMQ socket for ATL_READ; fn is called while messages are there. */
 struct atl_watch *atl_loop_zmq(struct atl_loop *loop, void *socket, atl_ready_fn *fn, void *user);
 void atl_watch_set(struct atl_watch *watch, unsigned int events);
