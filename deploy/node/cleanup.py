@@ -1,0 +1,202 @@
+"""What a node leaves on a machine, and how it is taken away again: processes, links, cgroups, nftables, sysctls."""
+import glob
+import json
+import os
+import signal
+import subprocess
+import time
+
+SYSCTLS = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding",
+           "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter",
+           "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
+           "net.bridge.bridge-nf-call-arptables"]
+
+
+# --- processes ---
+
+def stat_fields(pid):
+    """/proc/PID/stat from the state on, or None."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as text:
+            return text.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def start_time(pid):
+    fields = stat_fields(pid)
+    return None if fields is None or fields[0] in "ZX" else fields[19]
+
+
+def is_zombie(pid):
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] == "Z"
+
+
+def parents():
+    """pid -> parent of every process."""
+    found = {}
+    for name in os.listdir("/proc"):
+        fields = stat_fields(name) if name.isdigit() else None
+        if fields:
+            found[int(name)] = int(fields[1])
+    return found
+
+
+def children(pid):
+    return sorted(p for p, parent in parents().items() if parent == pid)
+
+
+def descendants(pid):
+    """All below pid, nearest first."""
+    tree, found, level = parents(), [], {pid}
+    while level:
+        level = {p for p, parent in tree.items() if parent in level} - set(found)
+        found += sorted(level)
+    return found
+
+
+def outer_pids(init_pid):
+    """Inner pid -> outer pid of the processes in init_pid's pid namespace."""
+    found = {}
+    try:
+        space = os.readlink(f"/proc/{init_pid}/ns/pid")
+    except OSError:
+        return found
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") != space:
+                continue
+            with open(f"/proc/{name}/status", encoding="utf-8") as text:
+                line = next(line for line in text if line.startswith("NSpid:"))
+        except (OSError, StopIteration):
+            continue
+        found[int(line.split()[-1])] = int(name)
+    return found
+
+
+def end_tree(pid, patience=5):
+    """Ends all below pid, then pid. Guests first: their ends must not be seen by something that starts them anew."""
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        keep = {p for p in descendants(pid) if is_supervisor(p)}
+        for each in descendants(pid):
+            if each not in keep:
+                send(each, sig)
+        end = time.monotonic() + patience
+        while time.monotonic() < end and [p for p in descendants(pid) if p not in keep and not is_zombie(p)]:
+            time.sleep(0.05)
+    left = descendants(pid)
+    for each in [*left, pid]:
+        send(each, signal.SIGKILL)
+
+
+def is_supervisor(pid):
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8") as text:
+            return text.read().strip() in ("runsvdir", "runsv")
+    except OSError:
+        return False
+
+
+def send(pid, sig):
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+
+
+def reap(*pids):
+    """Collects what was our own child, so that no zombie stays."""
+    for pid in pids:
+        end = time.monotonic() + 3
+        while pid and time.monotonic() < end:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                    break
+            except ChildProcessError:
+                if start_time(pid) is None:
+                    break
+            time.sleep(0.02)
+
+
+# --- the rest of the machine ---
+
+def sysctl_path(name):
+    return "/proc/sys/" + name.replace(".", "/", 3 if name.startswith("net.ipv") else 2)
+
+
+def read_sysctls():
+    found = {}
+    for name in SYSCTLS:
+        try:
+            with open(sysctl_path(name), encoding="utf-8") as text:
+                found[name] = text.read().strip()
+        except OSError:
+            continue
+    return found
+
+
+def links():
+    shown = subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout
+    return sorted(link["ifname"] for link in json.loads(shown or "[]"))
+
+
+def tables():
+    shown = subprocess.run(["nft", "-j", "list", "tables"], capture_output=True, text=True, check=False).stdout
+    found = [item["table"] for item in json.loads(shown or "{}").get("nftables", []) if "table" in item]
+    return sorted(f"{t['family']} {t['name']}" for t in found)
+
+
+def cgroups():
+    """Folders right below each hierarchy."""
+    found = []
+    for hierarchy in ["/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*")]:
+        if os.path.exists(os.path.join(hierarchy, "cgroup.procs")) and not os.path.islink(hierarchy):
+            found += [p for p in glob.glob(hierarchy + "/*/") if os.path.exists(os.path.join(p, "cgroup.procs"))]
+    return sorted(found)
+
+
+def snapshot(node):
+    """What the machine looked like before. An isolated node changes none of it but its cgroups and link."""
+    before = {"cgroups": cgroups(), "links": links()}
+    if not node.isolated:
+        before["sysctls"] = read_sysctls()
+        before["tables"] = tables()
+    return before
+
+
+def remove_cgroup(folder):
+    for base, _, _ in os.walk(folder, topdown=False):
+        for _ in range(20):
+            try:
+                os.rmdir(base)
+                break
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.05)
+
+
+def restore(node, before):
+    """Takes away what is there now and was not before, as far as its name says that it is ours."""
+    ours = (node.cgroup, "machine", "machine.slice", "atoll", "lxc", "lxc.monitor", "lxc.payload", "lxc.pivot")
+    for folder in cgroups():
+        name = os.path.basename(folder.rstrip("/"))
+        if folder not in before.get("cgroups", []) and name.startswith(ours):
+            remove_cgroup(folder)
+    for link in links():
+        mine = link == node.link or (not node.isolated and link.startswith(("vmbr", "tap", "veth", "fwbr", "vnet")))
+        if mine and link not in before.get("links", []):
+            subprocess.run(["ip", "link", "del", link], stderr=subprocess.DEVNULL, check=False)
+    if node.isolated:
+        return
+    for table in tables():
+        if "atoll" in table and table not in before.get("tables", []):
+            subprocess.run(["nft", "delete", "table", *table.split(" ", 1)], check=False)
+    now = read_sysctls()
+    for name, value in before.get("sysctls", {}).items():
+        if now.get(name) != value:
+            with open(sysctl_path(name), "w", encoding="utf-8") as out:
+                out.write(value)

@@ -1,0 +1,106 @@
+"""Where the parts of a node are: folders, users, who may call whom."""
+import grp
+import os
+import pwd
+import subprocess
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+CALLERS_FILE = os.path.join(TOP, "deploy", "bus-callers.txt")
+EVENTS_GROUP = "atoll"
+
+
+class Service:
+    """One line of bus-callers.txt."""
+
+    def __init__(self, name, user, callers):
+        self.name = name
+        self.user = user
+        self.callers = callers
+
+
+def read_services():
+    services = []
+    with open(CALLERS_FILE, encoding="utf-8") as lines:
+        for line in lines:
+            words = line.split("#")[0].split()
+            if words:
+                services.append(Service(words[0], words[1], words[2:]))
+    return services
+
+
+SERVICES = read_services()
+USERS = {service.name: service.user for service in SERVICES}
+
+
+def group_of(caller):
+    """The unix group that a caller's processes have; cli is root's."""
+    user = USERS.get(caller, "root")
+    return "root" if user == "root" else user
+
+
+def run(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def make_users():
+    """System users and groups of the services; what is there stays. Returns the names that were made."""
+    made = []
+    try:
+        grp.getgrnam(EVENTS_GROUP)
+    except KeyError:
+        run("groupadd", "--system", EVENTS_GROUP)
+        made.append(EVENTS_GROUP)
+    for user in sorted({u for u in USERS.values() if u != "root"}):
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            run("useradd", "--system", "--user-group", "--groups", EVENTS_GROUP, "--no-create-home", "--home-dir",
+                "/nonexistent", "--shell", "/usr/sbin/nologin", user)
+            made.append(user)
+    return made
+
+
+def make_folder(path, user="root", group="root", mode=0o755):
+    os.makedirs(path, exist_ok=True)
+    os.chown(path, pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+    os.chmod(path, mode)
+
+
+def make_file(path, user, mode):
+    """An empty file, or the one that is there, with this owner."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode))
+    os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+    os.chmod(path, mode)
+
+
+def make_run_dir(run_dir):
+    """RUN with the bus's folders: who may open RUN/bus/SERVICE/CALLER is who may call."""
+    make_folder(run_dir)
+    make_folder(os.path.join(run_dir, "bus"))
+    make_folder(os.path.join(run_dir, "stream"))
+    for service in SERVICES:
+        base = os.path.join(run_dir, "bus", service.name)
+        make_folder(base)
+        make_folder(os.path.join(base, "events"), service.user, EVENTS_GROUP, 0o750)
+        for caller in service.callers:
+            make_folder(os.path.join(base, caller), service.user, group_of(caller), 0o750)
+        make_file(os.path.join(run_dir, service.name + ".ready"), service.user, 0o644)
+    make_folder(os.path.join(run_dir, "stream", "storage-agent"), "atoll-storage", "atoll-gateway", 0o2750)
+    make_folder(os.path.join(run_dir, "compute-agent"), "root", "root", 0o755)
+    for service in SERVICES:
+        make_folder(os.path.join(run_dir, service.name), service.user, group_of(service.name), 0o755)
+
+
+# State that belongs to one service alone, and the spool of its tasks.
+STATE_FOLDERS = {"config-store": "config-store", "api-gateway": "gateway", "storage-agent": "storage-agent",
+                 "sdn-agent": "sdn-agent", "compute-agent": "compute-agent"}
+
+
+def make_state_dir(state_dir):
+    make_folder(state_dir)
+    make_folder(os.path.join(state_dir, "tasks"))
+    make_folder(os.path.join(state_dir, "log"))
+    for service in SERVICES:
+        group = group_of(service.name)
+        make_folder(os.path.join(state_dir, STATE_FOLDERS[service.name]), service.user, group, 0o750)
+        make_folder(os.path.join(state_dir, "tasks", service.name), service.user, group, 0o755)

@@ -1,0 +1,271 @@
+"""A node: its folders, its first process, its services; up, down, and what runs."""
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+
+import cleanup
+import layout
+import libvirtd
+import supervisor
+from supervisor import wait_until
+
+NAMESPACES = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+class NodeError(Exception):
+    """Something failed: what, why, and what to do."""
+
+    def __init__(self, what, why, advice=""):
+        super().__init__(f"{what}: {why}")
+        self.what, self.why, self.advice = what, why, advice
+
+
+class Node:
+    """What is known of a node; nothing happens before up()."""
+
+    def __init__(self, build_dir, run_dir="/run/atoll", state_dir="/var/lib/atoll", name=None, **options):
+        self.build_dir = build_dir
+        self.bin_dir = os.path.join(build_dir, "bin")
+        self.run_dir = run_dir
+        self.state_dir = state_dir
+        self.name = name or os.uname().nodename.split(".")[0]
+        self.isolated = options.get("isolated", False)
+        self.accel = options.get("accel", "auto")
+        self.link = options.get("link", "atoll0")
+        self.network = options.get("network", "10.254.77")
+        self.extra = options.get("extra", {})  # service -> more options
+        self.environment = options.get("environment", {})
+        self.port = options.get("port", 8006)
+        self.host_libvirt = options.get("host_libvirt")
+        self.private = os.path.join(run_dir, "private")
+        self.service_dir = os.path.join(run_dir, "sv")
+        self.log_dir = os.path.join(state_dir, "log")
+        self.pid_file = os.path.join(run_dir, "node.json")
+
+    # --- what there is ---
+
+    @property
+    def address(self):
+        return f"{self.network}.2" if self.isolated else "127.0.0.1"
+
+    @property
+    def url(self):
+        return f"https://{self.address}:{self.port}"
+
+    @property
+    def cgroup(self):
+        return "atoll-" + self.name
+
+    def saved(self):
+        try:
+            with open(self.pid_file, encoding="utf-8") as text:
+                return json.load(text)
+        except (OSError, ValueError):
+            return None
+
+    def init_pid(self):
+        """The pid of the node's first process, or None. Its start time tells it from another with the same pid."""
+        saved = self.saved()
+        if saved and cleanup.start_time(saved["pid"]) == saved["start"]:
+            return saved["pid"]
+        return None
+
+    def running(self):
+        return self.init_pid() is not None
+
+    def enter(self, *command):
+        """A command line that runs inside the node."""
+        pid = self.init_pid()
+        if pid is None:
+            raise NodeError("enter the node", "it does not run", "start it with deploy/quickstart")
+        spaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup"] if self.isolated else ["--mount"]
+        return ["nsenter", "-t", str(pid), *spaces, "--", *command]
+
+    def services(self):
+        """name, pid (as this side counts), health of each service."""
+        rows = []
+        pid_of = cleanup.outer_pids(self.init_pid()) if self.isolated and self.running() else {}
+        for name in self.service_names():
+            inner = supervisor.read_pid(self.service_dir, name) if self.running() else None
+            service = name.removeprefix("atoll-")
+            ready = supervisor.ready_pid(self.run_dir, service) == inner or service == "libvirtd"
+            health = "down" if inner is None else "ok" if ready else "starting"
+            rows.append({"name": name, "pid": pid_of.get(inner, inner) if inner else None, "health": health})
+        return rows
+
+    def service_names(self):
+        names = ["atoll-" + s.name for s in layout.SERVICES]
+        if os.path.isdir(os.path.join(self.service_dir, "libvirtd")):
+            names.append("libvirtd")
+        return names
+
+    def options_of(self, service):
+        options = list(self.extra.get(service, []))
+        if service == "api-gateway":
+            listen = f"[::]:{self.port}" if os.path.exists("/proc/net/if_inet6") else f"0.0.0.0:{self.port}"
+            options += ["--listen", listen, "--openapi", os.path.join(self.build_dir, "gen", "openapi.json")]
+        if service == "compute-agent" and "--driver" not in options:
+            options += ["--accel", self.accel, "--libvirt-uri", self.libvirt_uri()]
+        return options
+
+    def libvirt_uri(self):
+        return "qemu:///system"
+
+    # --- up ---
+
+    def prepare(self):
+        layout.make_users()
+        layout.make_run_dir(self.run_dir)
+        layout.make_state_dir(self.state_dir)
+        os.makedirs(self.private, exist_ok=True)
+        os.makedirs(self.service_dir, exist_ok=True)
+        os.makedirs(self.log_dir, exist_ok=True)
+        supervisor.write_services(self)
+        if self.wants_own_libvirtd():
+            libvirtd.write(self)
+
+    def wants_own_libvirtd(self):
+        if self.host_libvirt is not None:
+            return not self.host_libvirt
+        return self.isolated or not libvirtd.host_has_one()
+
+    def write_env(self):
+        """What inside.sh needs to know."""
+        values = {"NODE_NAME": self.name, "NODE_ISOLATED": int(self.isolated), "NODE_PRIVATE": self.private,
+                  "NODE_SERVICES": self.service_dir, "NODE_CGROUP": self.cgroup, "NODE_ADDRESS": self.address,
+                  "NODE_PEER": f"{self.network}.1", "NODE_INTERFACES": self.interfaces_file(),
+                  "NODE_LIBVIRT": "own" if self.wants_own_libvirtd() else "host"}
+        path = os.path.join(self.private, "env")
+        with open(path, "w", encoding="utf-8") as out:
+            out.writelines(f"{key}={shlex.quote(str(value))}\n" for key, value in values.items())
+        return path
+
+    def interfaces_file(self):
+        """The node's /etc/network/interfaces: the host's own, and the quickstart bridge."""
+        path = os.path.join(self.private, "network", "interfaces")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        host = ""
+        if not self.isolated and os.path.exists("/etc/network/interfaces"):
+            with open("/etc/network/interfaces", encoding="utf-8") as text:
+                host = text.read()
+        if "vmbr0" not in host:
+            host += ("\n# Guests of the quickstart: a network of their own behind NAT, addresses by DHCP.\n"
+                     "auto vmbr0\niface vmbr0 inet static\n\taddress 10.10.10.1/24\n\tbridge-ports none\n"
+                     "\tbridge-stp off\n\tbridge-fd 0\n\tatoll-nat 1\n\tatoll-dhcp 10.10.10.100,10.10.10.199\n")
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as out:
+                out.write(host)
+        return path
+
+    def up(self):
+        """Starts the first process; a node that runs is left alone. Returns whether it was started."""
+        if self.running():
+            return False
+        self.prepare()
+        before = cleanup.snapshot(self)
+        env = self.write_env()
+        inside = os.path.join(layout.TOP, "deploy", "node", "inside.sh")
+        spaces = NAMESPACES if self.isolated else ["--mount"]
+        log = os.open(os.path.join(self.log_dir, "node.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+                      0o640)
+        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+                       **self.environment}
+        child = subprocess.Popen(["unshare", *spaces, inside, env], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                 start_new_session=True, cwd="/", env=environment)
+        os.close(log)
+        pid = self.first_process(child)
+        before.update({"pid": pid, "start": cleanup.start_time(pid), "launcher": child.pid, "isolated": self.isolated,
+                       "name": self.name, "build_dir": self.build_dir, "accel": self.accel, "network": self.network,
+                       "link": self.link, "state_dir": self.state_dir, "port": self.port})
+        with open(self.pid_file, "w", encoding="utf-8") as out:
+            json.dump(before, out)
+        os.chmod(self.pid_file, 0o600)
+        if self.isolated:
+            self.link_up(pid)
+        return True
+
+    def first_process(self, child):
+        """With a pid namespace it is the child of unshare, else unshare itself becomes it."""
+        if not self.isolated:
+            return child.pid
+        found = wait_until(5, lambda: cleanup.children(child.pid) or child.poll() is not None)
+        if not found or found is True:
+            raise NodeError("start the node", "it ended at once", f"see {self.log_dir}/node.log")
+        return found[0]
+
+    def link_up(self, pid):
+        """A pair of links between this network and the node's."""
+        subprocess.run(["ip", "link", "del", self.link], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", str(pid)],
+                       check=True)
+        subprocess.run(["ip", "addr", "add", f"{self.network}.1/30", "dev", self.link], check=True)
+        subprocess.run(["ip", "link", "set", self.link, "up"], check=True)
+
+    def wait_ready(self, seconds=30, names=None):
+        """Until every service says it is ready; raises with the log of the first that is not."""
+        names = names or self.service_names()
+
+        def missing():
+            return [r["name"] for r in self.services() if r["name"] in names and r["health"] != "ok"]
+
+        wait_until(seconds, lambda: not missing() or not self.running())
+        left = missing()
+        if left:
+            raise NodeError("start the services", f"{', '.join(left)} not ready within {seconds:.0f} s",
+                            f"its log:\n{self.log_tail(left[0])}")
+
+    def log_tail(self, name, lines=8):
+        path = os.path.join(self.log_dir, name, "current")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as text:
+                return "".join("    " + line for line in text.readlines()[-lines:]) + f"    (all of it: {path})"
+        except OSError:
+            return f"    no log at {path}; see {self.log_dir}/node.log"
+
+    def control(self, service, command):
+        return supervisor.control(self.service_dir, service, command)
+
+    # --- down ---
+
+    def down(self):
+        """Ends everything the node started and undoes what it changed. Returns False when nothing was there."""
+        saved = self.saved()
+        if saved is None:
+            return False
+        self.isolated = saved["isolated"]
+        pid = self.init_pid()
+        if pid is not None:
+            self.stop_processes(pid)
+        cleanup.restore(self, saved)
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+        return True
+
+    def stop_processes(self, pid):
+        """Services first, so that nothing starts anew what is ended; then what they left; then the first process."""
+        for name in self.service_names():
+            self.control(name, "d")
+        wait_until(10, lambda: not any(r["pid"] for r in self.services()))
+        if self.isolated:
+            os.kill(pid, signal.SIGKILL)  # the kernel ends the whole pid namespace with it
+        else:
+            cleanup.end_tree(pid)
+        wait_until(10, lambda: not os.path.exists(f"/proc/{pid}") or cleanup.is_zombie(pid))
+        cleanup.reap(pid, (self.saved() or {}).get("launcher"))
+
+
+def new_uuid():
+    return str(uuid.uuid4())
+
+
+def new_password():
+    return secrets.token_urlsafe(15)
+
+
+def now():
+    return time.monotonic()
