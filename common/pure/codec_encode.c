@@ -235,11 +235,12 @@ static void encode_member(const ProtobufCMessage *message, const struct atl_fiel
 /* The field that is the data of a LIST (its repeated one) or of a VALUE (its first one). */
 const struct atl_field *codec_data_field(const struct atl_message *table)
 {
-    for (uint32_t i = 0; i < table->count; i++)
+    const struct atl_field *data = NULL;
+    for (uint32_t i = 0; i < table->count && data == NULL; i++)
         if (table->style != ATL_STYLE_LIST || codec_is_list(&table->fields[i]))
-            return &table->fields[i];
-    atl_assert(!"a LIST has a repeated field, a VALUE has a field");
-    return NULL;
+            data = &table->fields[i];
+    atl_assert(data != NULL);
+    return data;
 }
 
 static void encode_beside(const struct atl_message *table, const ProtobufCMessage *message,

@@ -150,11 +150,12 @@ void codec_clear(ProtobufCMessage *message, const struct atl_field *field)
 
 static const struct atl_field *slot_field(const struct atl_field *numbered, const char *name)
 {
+    const struct atl_field *found = NULL;
     for (uint32_t i = 0; i < numbered->sub->count; i++)
         if (strcmp(numbered->sub->fields[i].name, name) == 0)
-            return &numbered->sub->fields[i];
-    atl_assert(!"a slot has the fields index and value");
-    return NULL;
+            found = &numbered->sub->fields[i];
+    atl_assert(found != NULL);
+    return found;
 }
 
 const struct atl_field *codec_slot_index_field(const struct atl_field *numbered)
