@@ -89,7 +89,9 @@ void gw_fail_text(struct gw_work *work, int status, const char *format, ...)
 void gw_fail_reply(struct gw_work *work, const struct atl_reply *reply)
 {
     enum gw_origin origin = GW_FROM_SERVICE;
-    if (reply->code == ATL_E_UNAVAILABLE)
+    bool answered =
+        reply->revision.epoch != 0 || reply->revision.number != 0; /* services say what they have seen */
+    if (reply->code == ATL_E_UNAVAILABLE && !answered)
         origin = reply->sent ? GW_CONNECTION_BROKE : GW_NOT_REACHED;
     bool has_errors = reply->errors != NULL && reply->errors->count > 0;
     gw_fail(work, &(struct gw_failure){.status = gw_status_of(reply->code, origin),

@@ -107,7 +107,7 @@ static void compact(struct gw_conn *conn)
     h1->used = 0;
     if (h1->in.length > 0 && h1->request == NULL)
         h1->head_since = atl_loop_now(conn->http->loop);
-    if (h1->in.length == 0 && h1->in.capacity > AHEAD_MAX)
+    if (h1->in.length == 0 && h1->request == NULL && h1->in.capacity > AHEAD_MAX)
         atl_buf_done(&h1->in);
 }
 

@@ -190,7 +190,7 @@ static void status(struct atl_request *request, const ProtobufCMessage *message,
         return;
     if (input->vmid > 100 && input->vmid < 100 + ATL_CODES) {
         struct atl_error error = {.code = (enum atl_code)(input->vmid - 100)};
-        (void)snprintf(error.text, sizeof error.text, "Configuration file 'nodes/x/%u.conf' does not exist\n",
+        (void)snprintf(error.text, sizeof error.text, "Configuration file 'nodes/x/%u.conf' does not exist",
                        (unsigned int)input->vmid);
         atl_request_fail(request, &error, NULL);
         return;
