@@ -79,12 +79,6 @@ static void finish_section(struct guest_reader *guest)
     if (!guest->has_comment)
         return;
     ProtobufCMessage *message = codec_text_last(text)->message;
-    const char *written = atl_message_text(text->table, message, description_name, text->arena);
-    if (written != NULL) { /* as a line of its own, too: behind the comments */
-        atl_buf_char(&guest->comment, '\n');
-        atl_buf_text(&guest->comment, written);
-        (void)atl_message_clear(text->table, message, description_name);
-    }
     (void)atl_buf_reserve(&guest->comment, 0);
     guest->comment.data[guest->comment.length] = '\0';
     if (codec_find(text->table, message, description_name, &place))
@@ -93,18 +87,27 @@ static void finish_section(struct guest_reader *guest)
     guest->has_comment = false;
 }
 
-static void take_comment(struct guest_reader *guest, const char *raw)
+static bool has_description(const struct guest_reader *guest)
 {
     const struct atl_field *field = atl_message_field(guest->text.table, description_name);
-    const char *plain = comment_text(raw, guest->text.arena);
-    if (field == NULL || field->kind != ATL_KIND_STRING || !atl_utf8_valid(plain, strlen(plain))) {
-        codec_text_unknown(&guest->text, "#", raw);
-        return;
-    }
+    return field != NULL && field->kind == ATL_KIND_STRING;
+}
+
+static void add_comment(struct guest_reader *guest, const char *plain)
+{
     if (guest->has_comment)
         atl_buf_char(&guest->comment, '\n');
     atl_buf_text(&guest->comment, plain);
     guest->has_comment = true;
+}
+
+static void take_comment(struct guest_reader *guest, const char *raw)
+{
+    const char *plain = comment_text(raw, guest->text.arena);
+    if (!has_description(guest) || !atl_utf8_valid(plain, strlen(plain)))
+        codec_text_unknown(&guest->text, "#", raw);
+    else
+        add_comment(guest, plain);
 }
 
 /* The end of the key, or NULL if the line has none. Raw container lines may have `=` in place of the colon.
@@ -133,7 +136,9 @@ static void take_line(struct guest_reader *guest, char *line)
         value++;
     value += strspn(value, " \t\v\f\r");
     *end = '\0';
-    if (!codec_text_take(text, line, value))
+    if (strcmp(line, description_name) == 0 && has_description(guest) && atl_utf8_valid(value, strlen(value)))
+        add_comment(guest, value); /* an old way to write it */
+    else if (!codec_text_take(text, line, value))
         codec_text_unknown(text, line, value);
 }
 

@@ -70,7 +70,7 @@ enum atl_code atl_form_params(const char *text, size_t length, struct atl_arena 
     struct atl_param *params = NULL;
     size_t count = 0;
     size_t capacity = 0;
-    const char *end = text + length;
+    const char *end = length == 0 ? text : text + length;
     for (const char *at = text; at < end;) {
         const char *pair = at;
         while (at < end && *at != '&' && *at != ';')

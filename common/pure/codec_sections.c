@@ -92,6 +92,7 @@ static void take_line(struct sections_reader *file, char *line)
     keep_line(file, "", whole);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what it reads and what it gives are of nine kinds */
 enum atl_code atl_sections_decode(const struct atl_message *table, const char *type_field,
                                   const char *id_field, const char *text, size_t length,
                                   struct atl_arena *arena, struct atl_section **ret_sections,
@@ -132,7 +133,7 @@ void atl_sections_encode(const struct atl_message *table, const char *type_field
         .out = out, .before = "\t", .between = " ", .skip = {type_field, id_field}};
     (void)atl_buf_reserve(out, 0);
     for (size_t i = 0; i < count; i++) {
-        if (i > 0)
+        if (out->length > 0)
             atl_buf_char(out, '\n');
         write_word(table, sections[i].message, type_field, out);
         atl_buf_text(out, ": ");

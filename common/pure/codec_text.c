@@ -7,8 +7,8 @@ enum atl_code codec_text_begin(struct codec_text_reader *text, const struct atl_
                                const char *bytes, size_t length)
 {
     text->table = table;
-    text->at = bytes;
-    text->end = bytes + length;
+    text->at = length == 0 ? "" : bytes;
+    text->end = text->at + length;
     if (length > CODEC_TEXT_MAX) {
         atl_errors_add(text->errors, "", "the file is longer than %d bytes", CODEC_TEXT_MAX);
         return ATL_E_LIMIT;

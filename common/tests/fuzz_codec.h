@@ -16,7 +16,8 @@ static inline void fuzz_fixed_point(fuzz_face *face, const struct atl_message *t
 {
     struct atl_buf once = {0};
     struct atl_buf twice = {0};
-    if (face(table, (const char *)data, size, &once)) {
+    if (face(table, size == 0 ? "" : (const char *)data, size, &once)) {
+        (void)atl_buf_reserve(&once, 0);
         bool taken = face(table, once.data, once.length, &twice);
         atl_assert(taken);
         atl_assert(once.length == twice.length);

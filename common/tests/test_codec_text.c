@@ -57,8 +57,9 @@ static void check_scenario(struct fixture *f, const struct atl_message *table, c
 {
     struct atl_buf text = {0};
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/tests/scenario/codec/%s.conf", getenv("ATL_SOURCE_DIR"), name);
-    if (!atl_test_read(path, &text))
+    const char *top = getenv("ATL_SOURCE_DIR");
+    (void)snprintf(path, sizeof path, "%s/tests/scenario/codec/%s.conf", top != NULL ? top : ".", name);
+    if (!atl_test_read(path, &text) || text.data == NULL)
         fail_msg("cannot read %s", path);
     char *once = strdup(guest(f, table, text.data));
     (void)snprintf(path, sizeof path, "tests/scenario/codec/%s.expected", name);
@@ -83,6 +84,8 @@ static void sections_comments_and_unknown_lines_are_kept(void **state)
     struct fixture *f = *state;
     const char *text = "#first: line%0\n"
                        "memory: 512\n"
+                       "description: old: way\n"
+                       "description: twice\n"
                        "#second %C3%A4%3A\n"
                        "future: thing, with: more\n"
                        "net0:   virtio=BC:24:11:00:00:01,bridge=vmbr0\n"
@@ -100,6 +103,8 @@ static void sections_comments_and_unknown_lines_are_kept(void **state)
                        "#before the upgrade\n"
                        "snaptime: 1\n";
     const char *want = "#first%3A line%250\n"
+                       "#old%3A way\n"
+                       "#twice\n"
                        "#second %C3%A4%3A\n"
                        "memory: 512\n"
                        "net0: virtio=BC:24:11:00:00:01,bridge=vmbr0\n"
@@ -125,7 +130,7 @@ static void sections_comments_and_unknown_lines_are_kept(void **state)
     assert_int_equal(f->sections[0].unknown_count, 5);
     assert_string_equal(f->sections[0].unknown[1].key, "lxc.cgroup2.devices.allow");
     const Atoll__Test__V1__Config *config = (const Atoll__Test__V1__Config *)f->sections[0].message;
-    assert_string_equal(config->description, "first: line%0\nsecond \xc3\xa4:");
+    assert_string_equal(config->description, "first: line%0\nold: way\ntwice\nsecond \xc3\xa4:");
     assert_int_equal(f->errors.count, 1);
     assert_string_equal(f->errors.items[0].field, "cores");
     assert_string_equal(guest(f, &atl_msg_test_v1_Config, want), want);
