@@ -239,13 +239,19 @@ static void release(struct atl_process *process)
     free(process);
 }
 
+/* The text, terminated also when nothing came. */
+static const char *text_of(struct pipe_end *end)
+{
+    (void)atl_buf_reserve(&end->buf, 0);
+    end->buf.data[end->buf.length] = '\0';
+    return end->buf.data;
+}
+
 static void finish(struct atl_process *process)
 {
-    (void)atl_buf_reserve(&process->output.buf, 0);
-    (void)atl_buf_reserve(&process->errors.buf, 0);
-    process->end.output = process->output.buf.data != NULL ? process->output.buf.data : "";
+    process->end.output = text_of(&process->output);
     process->end.output_size = process->output.buf.length;
-    process->end.errors = process->errors.buf.data != NULL ? process->errors.buf.data : "";
+    process->end.errors = text_of(&process->errors);
     process->end.errors_size = process->errors.buf.length;
     process->fn(&process->end, process->user);
     release(process);
