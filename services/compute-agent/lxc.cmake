@@ -30,3 +30,10 @@ target_link_libraries(atoll-lxc-start PRIVATE PkgConfig::LXC)
 target_link_libraries(atoll-lxc-unpack PRIVATE PkgConfig::ARCHIVE)
 
 atl_unit_test(test_lxc_config tests/test_lxc_config.c LIBS compute_lxc_core atl_proto LABEL scenario)
+
+# The driver with a real liblxc: root, a minute, nothing left behind.
+file(GLOB ct_driver CONFIGURE_DEPENDS drivers/lxc*.c)
+atl_unit_test(test_lxc_driver tests/test_lxc_driver.c ${ct_driver}
+  LIBS compute_lxc_core atl_io atl_proto atl_pure LABEL component TIMEOUT 120)
+target_compile_definitions(test_lxc_driver PRIVATE CT_HELPER_DIR="${CMAKE_BINARY_DIR}/bin")
+add_dependencies(test_lxc_driver atoll-lxc-start atoll-lxc-unpack)

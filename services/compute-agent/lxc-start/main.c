@@ -55,21 +55,24 @@ static void log_cause(const char *folder, char *text, size_t size)
     char *rest = log;
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         const char *error = strstr(line, "ERROR");
-        const char *dash = error != NULL ? strstr(error, " - ") : NULL;
-        if (dash != NULL && text[0] == '\0') /* the first one: what follows are its consequences */
-            (void)atl_copy(text, size, dash + 3);
+        const char *last = NULL;
+        for (const char *dash = error; dash != NULL; dash = strstr(dash + 1, " - "))
+            last = dash;
+        if (last != NULL && last != error &&
+            text[0] == '\0') /* the first: what follows are its consequences */
+            (void)atl_copy(text, size, last + 3);
     }
 }
 
 static enum atl_code start(const Atoll__Lxc__V1__StartSpec *spec, pid_t *ret_init, struct atl_error *err)
 {
+    ATL_FREE_AT_EXIT char *log = atl_format("%s/log", spec->folder);
+    (void)unlink(log); /* of the last run */
     struct lxc_container *container = lxc_container_new(spec->name, spec->lxc_path);
     if (container == NULL || !container->is_defined(container))
         return atl_fail(err, ATL_E_IO, NULL, "liblxc cannot read the settings below '%s'", spec->lxc_path);
     container->want_daemonize(container, true);
     container->want_close_all_fds(container, true);
-    ATL_FREE_AT_EXIT char *log = atl_format("%s/log", spec->folder);
-    (void)unlink(log); /* of the last run */
     if (!container->start(container, 0, NULL)) {
         char cause[256];
         log_cause(spec->folder, cause, sizeof cause);
