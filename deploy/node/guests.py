@@ -153,7 +153,8 @@ def table(found):
     keys = ["vmid", "type", "name", "status", "address"]
     lines = [[key.upper() for key in keys]] + [[str(row[key]) or "-" for key in keys] for row in found]
     widths = [max(len(line[i]) for line in lines) for i in range(len(keys))]
-    return "\n".join("  " + "  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip() for line in lines)
+    padded = [[word.ljust(width) for word, width in zip(line, widths)] for line in lines]
+    return "\n".join("  " + "  ".join(line).rstrip() for line in padded)
 
 
 def stop_all(rest, node, steps):

@@ -22,15 +22,16 @@ ENV_FILE = os.path.join(BUILD, "quickstart.env")
 
 
 def parse():
-    parser = argparse.ArgumentParser(prog="deploy/quickstart", description="Starts Atoll on this machine with a virtual "
-                                     "machine (100) and a container (101). Run it again at any time.")
+    about = "Starts Atoll on this machine with a virtual machine (100) and a container (101). Run it again at any time."
+    parser = argparse.ArgumentParser(prog="deploy/quickstart", description=about)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--down", action="store_true", help="stop everything and take away what was made on this machine")
     what.add_argument("--status", action="store_true", help="services with pid and health")
     parser.add_argument("--json", action="store_true", help="with --status: as JSON")
     parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto",
                         help="how virtual machines run (default: auto, found out by a trial)")
-    parser.add_argument("--netns", action="store_true", default=None, help="run in namespaces of its own (CI=true does too)")
+    parser.add_argument("--netns", action="store_true", default=None,
+                        help="run in namespaces of its own (CI=true does too)")
     parser.add_argument("--no-netns", dest="netns", action="store_false", help="run on the host even when CI=true")
     parser.add_argument("--purge", action="store_true", help="with --down: remove the state folder too, guests and all")
     parser.add_argument("--run-dir", default="/run/atoll", help="default /run/atoll")

@@ -62,7 +62,7 @@ def explain(error, node):
     if isinstance(error, ApiError):
         advice = "see the logs in " + node.log_dir
         if error.status == 401:
-            advice = "the password in build/quickstart.env is not the user's any more; remove that file and run this again"
+            advice = "the password in build/quickstart.env is not the user's any more; remove that file, run this again"
         elif error.status in (595, 596):
             advice = "a service is down; deploy/quickstart --status shows which"
         return str(error), advice

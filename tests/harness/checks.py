@@ -57,7 +57,8 @@ def run_static(report):
 def cppcheck():
     cache = os.path.join(TOP, "build", "cppcheck")
     os.makedirs(cache, exist_ok=True)
-    return ["cppcheck", "--quiet", "-j", str(os.cpu_count() or 2), "--library=posix", "--library=tools/cppcheck/atl.cfg",
+    return ["cppcheck", "--quiet", "-j", str(os.cpu_count() or 2), "--library=posix",
+            "--library=tools/cppcheck/atl.cfg",
             "--std=c11", "--enable=warning,performance,portability", "--inline-suppr", "--error-exitcode=1",
             "--suppressions-list=tools/cppcheck/suppressions.txt", f"--cppcheck-build-dir={cache}",
             "-I", "common", "-I", ".", "-D_GNU_SOURCE", "-D__linux__", "-D__x86_64__",

@@ -25,12 +25,13 @@ class Report:
     def say(self, text):
         print(text, flush=True)
 
-    def add(self, name, ok, seconds, log=None, why=""):
+    def add(self, name, ok, seconds, log=None, why="", count=1, failures=()):
+        """One program's result: it held `count` tests that passed, or `failures` that did not."""
         if ok:
-            self.passed += 1
-            self.say(f"  ok    {name}  ({seconds:.1f} s)")
+            self.passed += count
+            self.say(f"  ok    {name}  ({str(count) + ' tests, ' if count > 1 else ''}{seconds:.1f} s)")
         else:
-            self.failed.append(name)
+            self.failed += [f"{name}.{test}" for test in failures] or [name]
             self.say(f"  FAIL  {name}  ({seconds:.1f} s)" + (f": {why}" if why else ""))
             if log:
                 self.show_tail(log)
