@@ -135,6 +135,11 @@ void sto_pool_free(struct sto_pool **pool_ptr)
     must(pthread_mutex_unlock(&pool->lock));
     for (unsigned int i = 0; i < pool->threads; i++)
         must(pthread_join(pool->thread[i], NULL));
+    finish(pool, 0);
+    for (struct sto_work *work = list_take(&pool->waiting); work != NULL; work = list_take(&pool->waiting)) {
+        work->dropped = true;
+        work->done(work);
+    }
     atl_watch_free(pool->watch);
     (void)close(pool->event);
     must(pthread_cond_destroy(&pool->wake));

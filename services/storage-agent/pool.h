@@ -15,12 +15,13 @@ struct sto_work {
     void (*run)(struct sto_work *work);  /* in a thread of the pool */
     void (*done)(struct sto_work *work); /* later, in the loop's thread; may free the work */
     struct sto_work *next;
+    bool dropped; /* run() was never called: the pool ended */
 };
 
 /* threads: 1..16; queue_max: works that may wait. Never NULL. */
 struct sto_pool *sto_pool_new(struct atl_loop *loop, unsigned int threads, unsigned int queue_max);
 
-/* Waits for what runs, drops what waits (neither run nor done is called for it), joins the threads. */
+/* Waits for what runs, drops what waits, joins the threads; done() is called for all. */
 void sto_pool_free(struct sto_pool **pool);
 
 /* Errors: ATL_E_UNAVAILABLE the queue is full; the work still belongs to the caller then. */

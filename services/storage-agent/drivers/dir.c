@@ -13,13 +13,6 @@
 
 enum { ENTRIES_MAX = 100000 };
 
-void sto_close_fd(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-    *fd = -1;
-}
-
 enum atl_code dir_fail(struct atl_error *err, const char *what, const char *name)
 {
     enum atl_code code = ATL_E_IO;
@@ -163,24 +156,6 @@ static enum atl_code dir_fill(const struct sto_storage *storage, struct sto_fill
     return ATL_OK;
 }
 
-enum atl_code dir_read_image(int fd, enum sto_format format, struct sto_image *ret_image,
-                             struct atl_error *err)
-{
-    static _Thread_local uint8_t head[STO_IMAGE_HEAD];
-    size_t length = 0;
-    while (length < sizeof head) {
-        ssize_t got = pread(fd, head + length, sizeof head - length, (off_t)length);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return atl_fail(err, ATL_E_IO, NULL, "cannot read the image: %s", strerror(errno));
-        if (got == 0)
-            break;
-        length += (size_t)got;
-    }
-    return sto_image_read(format, head, length, ret_image, err);
-}
-
 static enum atl_code look_at(int folder, const struct sto_volume *volume, struct sto_info *ret_info,
                              struct atl_error *err)
 {
@@ -200,7 +175,7 @@ static enum atl_code look_at(int folder, const struct sto_volume *volume, struct
         struct sto_image image = {0};
         STO_CLOSE_AT_EXIT int fd =
             openat(folder, volume->file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0 || dir_read_image(fd, volume->format, &image, NULL) != ATL_OK)
+        if (fd < 0 || sto_read_image(fd, volume->format, &image, NULL) != ATL_OK)
             info.size_bytes = 0; /* it is there, but no image: shown with the size 0 */
         else
             info.size_bytes = image.size_bytes;
@@ -324,6 +299,7 @@ const struct sto_driver sto_driver_dir = {
     .alloc = dir_alloc,
     .reserve = dir_reserve,
     .receive = dir_receive,
+    .resume = dir_resume,
     .commit = dir_commit,
     .drop = dir_drop,
     .remove = dir_remove,

@@ -10,11 +10,7 @@
 
 #include <dirent.h>
 
-#include "core/image.h"
 #include "drivers/driver.h"
-
-void sto_close_fd(int *fd);
-#define STO_CLOSE_AT_EXIT ATL_CLEANUP(sto_close_fd)
 
 /* The storage's own folder. Errors: ATL_E_STATE. */
 ATL_MUST_CHECK enum atl_code dir_open_root(const struct sto_storage *storage, int *ret_fd,
@@ -37,10 +33,6 @@ void dir_temporary_name(char *name, size_t size);
 /* Whether a name is one that this node's agent gave. */
 bool dir_temporary_ours(const char *name);
 
-/* Looks into an open file; the format says how. Errors: ATL_E_INVALID, ATL_E_IO. */
-ATL_MUST_CHECK enum atl_code dir_read_image(int fd, enum sto_format format, struct sto_image *ret_image,
-                                            struct atl_error *err);
-
 /* errno as an error: no space and quota are ATL_E_LIMIT. */
 enum atl_code dir_fail(struct atl_error *err, const char *what, const char *name);
 
@@ -56,6 +48,7 @@ enum atl_code dir_reserve(const struct sto_storage *storage, const struct sto_pl
                           struct sto_slot *ret_slot, struct atl_error *err);
 enum atl_code dir_receive(const struct sto_storage *storage, struct sto_slot *ret_slot,
                           struct atl_error *err);
+enum atl_code dir_resume(const struct sto_storage *storage, struct sto_slot *slot, struct atl_error *err);
 enum atl_code dir_commit(const struct sto_storage *storage, struct sto_slot *slot, struct atl_error *err);
 void dir_drop(const struct sto_storage *storage, struct sto_slot *slot);
 enum atl_code dir_grow(const struct sto_storage *storage, const struct sto_volume *volume,

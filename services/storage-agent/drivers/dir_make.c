@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -131,6 +132,21 @@ enum atl_code dir_receive(const struct sto_storage *storage, struct sto_slot *re
     if (slot.fd < 0)
         return dir_fail(err, "cannot make a file in", storage->path);
     *ret_slot = slot;
+    return ATL_OK;
+}
+
+enum atl_code dir_resume(const struct sto_storage *storage, struct sto_slot *slot, struct atl_error *err)
+{
+    STO_CLOSE_AT_EXIT int root = -1;
+    STO_CLOSE_AT_EXIT int folder = -1;
+    enum atl_code code = dir_open_root(storage, &root, err);
+    if (code == ATL_OK)
+        code = dir_open_folder(root, slot->folder, false, &folder, err);
+    if (code != ATL_OK)
+        return code;
+    slot->fd = openat(folder, slot->temporary, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (slot->fd < 0 || flock(slot->fd, LOCK_EX | LOCK_NB) < 0)
+        return atl_fail(err, ATL_E_ABSENT, NULL, "the uploaded file is gone, upload it again");
     return ATL_OK;
 }
 

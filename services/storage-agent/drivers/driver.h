@@ -8,7 +8,15 @@
 #ifndef STO_DRIVERS_DRIVER_H
 #define STO_DRIVERS_DRIVER_H
 
+#include "core/image.h"
 #include "core/plan.h"
+
+void sto_close_fd(int *fd); /* sets it to -1; -1 is fine */
+#define STO_CLOSE_AT_EXIT ATL_CLEANUP(sto_close_fd)
+
+/* Looks into an open file; the format says how. Errors: ATL_E_INVALID, ATL_E_IO. */
+ATL_MUST_CHECK enum atl_code sto_read_image(int fd, enum sto_format format, struct sto_image *ret_image,
+                                            struct atl_error *err);
 
 struct sto_fill {
     uint64_t total_bytes;
@@ -68,6 +76,9 @@ struct sto_driver {
     /* Opens a temporary file for bytes whose name is not known yet. */
     enum atl_code (*receive)(const struct sto_storage *storage, struct sto_slot *ret_slot,
                              struct atl_error *err);
+    /* Opens a received file again, in a task's worker, and locks it so that sweep() leaves it alone.
+     * Errors: ATL_E_ABSENT it is gone. */
+    enum atl_code (*resume)(const struct sto_storage *storage, struct sto_slot *slot, struct atl_error *err);
     /* Makes the slot's bytes durable and visible as slot->volume; closes it. Of a received file the volume is
      * set before, and one of that name is replaced. Failed: the slot still needs drop(). */
     enum atl_code (*commit)(const struct sto_storage *storage, struct sto_slot *slot, struct atl_error *err);
