@@ -227,8 +227,10 @@ bool gw_settle_node(struct gw_work *work)
 void gw_dispatch(struct gw_work *work)
 {
     const struct atl_rpc *rpc = work->match.rpc;
-    struct atl_errors errors = {0};
+    struct atl_errors errors; /* 16 KiB, of which only the counts need to be cleared */
     ProtobufCMessage *input = NULL;
+    errors.count = 0;
+    errors.dropped = 0;
     if (!gw_settle_node(work))
         return;
     enum atl_code code = atl_params_decode(rpc->input, work->params.items, work->params.count,
@@ -270,9 +272,11 @@ bool gw_collect_params(struct gw_work *work, const struct gw_params *body)
     struct gw_params query = {0};
     struct gw_params own = {0};
     struct atl_error err = {0};
-    struct atl_errors errors = {0};
+    struct atl_errors errors; /* as in gw_dispatch */
     const char *text = request->head.query;
     enum atl_code code = ATL_OK;
+    errors.count = 0;
+    errors.dropped = 0;
     if (text[0] != '\0')
         code = atl_form_params(text, strlen(text), &request->arena, &query.items, &query.count, &err);
     if (code == ATL_OK && body == NULL)

@@ -11,6 +11,7 @@ enum {
     STREAMS_MAX = 128,
     STREAM_WINDOW = 256 << 10,
     CONN_WINDOW = 1 << 20, /* all that a connection can make us keep of bodies that are not taken yet */
+    FEW_HEADERS = 16,      /* room for these is made at first */
     RESETS_MAX = 1000,     /* streams a client may cancel before answers, beyond what it let finish */
 };
 
@@ -46,7 +47,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     request->stream_id = frame->hd.stream_id;
     request->head.http2 = true;
     request->head.query = "";
-    request->head.headers = atl_arena_array(&request->arena, struct gw_header, GW_HEADERS_MAX);
+    request->head.headers = atl_arena_array(&request->arena, struct gw_header, FEW_HEADERS);
     (void)nghttp2_session_set_stream_user_data(session, frame->hd.stream_id,
                                                request); /* the stream was just made */
     return 0;
@@ -63,6 +64,11 @@ static const struct gw_fault *add_header(struct gw_request *request, const char 
         return NULL;
     if (head->header_count == GW_HEADERS_MAX)
         return &too_many;
+    if (head->header_count == FEW_HEADERS) {
+        struct gw_header *more = atl_arena_array(&request->arena, struct gw_header, GW_HEADERS_MAX);
+        memcpy(more, head->headers, FEW_HEADERS * sizeof *more);
+        head->headers = more;
+    }
     head->headers[head->header_count++] = (struct gw_header){.name = name, .value = value};
     return strcmp(name, "content-length") == 0 ? gw_head_length(head, value) : NULL;
 }

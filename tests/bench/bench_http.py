@@ -1,0 +1,127 @@
+#!/usr/bin/python3
+"""GET /version through the gateway and the bus, against nghttpd and nginx that serve the same bytes as a file.
+
+usage: bench_http.py [BUILD_FOLDER]     a release build with atoll-api-gateway and gw_fake_backend (build/release)
+
+All over HTTP/2 and TLS with one certificate, driven by h2load, in turns in one run; the medians and their ratios are
+printed. Budget (docs/ARCHITECTURE.md): at least half of nginx with several streams at once; exit code 1 below it.
+"""
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+BUILD = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TOP, "build", "release"))
+os.environ["ATL_BIN"] = os.path.join(BUILD, "bin")
+os.environ["ATL_OPENAPI"] = os.path.join(BUILD, "gen", "openapi.json")
+sys.path.insert(0, os.path.join(TOP, "tests", "api"))
+from gateway_env import TOKEN, Gateway, wait_for  # noqa: E402  (its folders come from the environment)
+
+ROUNDS = 5
+BUDGET = 0.5
+SHAPES = [("8 connections, 16 streams each", 8, 16, 60000), ("4 connections, 100 streams each", 4, 100, 60000),
+          ("32 connections, 1 stream each", 32, 1, 20000), ("1 connection, 1 stream", 1, 1, 5000)]
+NGINX = """worker_processes 1; daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/nginx.log;
+events {{ worker_connections 1024; }}
+http {{ access_log off; keepalive_requests 1000000000; open_file_cache max=100; default_type application/json;
+client_body_temp_path {dir}/t; proxy_temp_path {dir}/t; fastcgi_temp_path {dir}/t; uwsgi_temp_path {dir}/t;
+scgi_temp_path {dir}/t;
+server {{ listen 127.0.0.1:{port} ssl http2; ssl_certificate {cert}; ssl_certificate_key {key}; root {dir}/www; }} }}
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def rate(url, connections, streams, requests):
+    done = subprocess.run(["h2load", "-n", str(requests), "-c", str(connections), "-m", str(streams), "-H", TOKEN, url],
+                          capture_output=True, text=True, check=True)
+    if f"{requests} 2xx" not in done.stdout:
+        raise SystemExit(f"not all requests to {url} succeeded:\n{done.stdout}")
+    return float(re.search(r"([0-9.]+) req/s", done.stdout).group(1))
+
+
+def start_peers(gateway, body):
+    folder = gateway.folder.name
+    key = gateway.ca.replace("cert.pem", "key.pem")
+    os.makedirs(os.path.join(folder, "www"))
+    with open(os.path.join(folder, "www", "version"), "wb") as file:
+        file.write(body)
+    os.chmod(folder, 0o755)
+    peers = {}
+    port = free_port()
+    log = open(os.path.join(folder, "peers.log"), "wb")  # pylint: disable=consider-using-with
+    process = subprocess.Popen(["nghttpd", "-d", os.path.join(folder, "www"), "-a", "127.0.0.1", str(port), key,
+                                gateway.ca], stdout=log, stderr=log)
+    peers["nghttpd"] = (process, f"https://127.0.0.1:{port}/version")
+    if shutil.which("nginx"):
+        port = free_port()
+        path = os.path.join(folder, "nginx.conf")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(NGINX.format(dir=folder, port=port, cert=gateway.ca, key=key))
+        process = subprocess.Popen(["nginx", "-p", folder, "-c", path], stdout=log, stderr=log)
+        peers["nginx"] = (process, f"https://127.0.0.1:{port}/version")
+    for _, url in peers.values():
+        number = int(url.split(":")[2].split("/")[0])
+        wait_for(url, 10, lambda number=number: listens(number))
+    return peers
+
+
+def measure(urls):
+    """{shape: {name: median rate}}"""
+    table = {}
+    for shape in SHAPES:
+        rates = {name: [] for name in urls}
+        for _ in range(ROUNDS):
+            for name, url in urls.items():
+                rates[name].append(rate(url, *shape[1:]))
+        table[shape[0]] = {name: statistics.median(values) for name, values in rates.items()}
+    return table
+
+
+def main():
+    gateway = Gateway()
+    url = f"https://127.0.0.1:{gateway.port}/api2/json/version"
+    body = subprocess.run(["curl", "-sS", "--cacert", gateway.ca, "-H", TOKEN, url], capture_output=True,
+                          check=True).stdout
+    peers = start_peers(gateway, body)
+    try:
+        table = measure({"atoll": url, **{name: peer[1] for name, peer in peers.items()}})
+    finally:
+        for process, _ in peers.values():
+            process.terminate()
+            process.wait()
+        gateway.close()
+    print(f"GET /version, {len(body)} bytes, HTTP/2 and TLS, requests per second (median of {ROUNDS} rounds)\n")
+    names = ["atoll", *peers]
+    print("| load | " + " | ".join(names) + " | " + " | ".join(f"atoll / {name}" for name in peers) + " |")
+    print("| --- |" + " --- |" * (2 * len(names) - 1))
+    for shape, row in table.items():
+        ratios = [f"{row['atoll'] / row[name]:.2f}" for name in peers]
+        print(f"| {shape} | " + " | ".join(f"{row[name]:.0f}" for name in names) + " | " + " | ".join(ratios) + " |")
+    first = table[SHAPES[0][0]]
+    if "nginx" not in first:
+        print("\nnginx is not installed (package nginx-light): the budget was not checked")
+        return 77
+    good = first["atoll"] >= BUDGET * first["nginx"]
+    print(f"\nbudget {BUDGET} of nginx ({SHAPES[0][0]}): {'held' if good else 'NOT held'}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
