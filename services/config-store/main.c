@@ -1,0 +1,126 @@
+/* config-store: the state of the cluster, who is who, and the view over all nodes. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cfg.h"
+#include "identity.h"
+#include "io/log.h"
+#include "view.h"
+
+static const char *engine_kind = "sqlite";
+static const char *pam_helper;
+
+static const struct atl_program_option options[] = {
+    {"engine", "KIND", "what keeps the tree: sqlite, or memory for tests", &engine_kind, NULL},
+    {"pam-helper", "PATH", "the program that asks PAM (default: beside this one)", &pam_helper, NULL},
+};
+
+/* A change of user.cfg or of a node's key reaches our own guard before anybody hears of the commit. */
+static void feed_keeper(const char *path, const struct cfg_file *file, void *user)
+{
+    struct cfg *cfg = user;
+    atl_keeper_feed(cfg->keeper, path, file != NULL ? (const char *)file->bytes : NULL,
+                    file != NULL ? file->size : 0);
+}
+
+static void move_keeper(void *user)
+{
+    struct cfg *cfg = user;
+    atl_keeper_set_revision(cfg->keeper, cfg_store_revision(cfg->store));
+}
+
+static void feed_all(struct cfg *cfg)
+{
+    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
+    for (size_t i = 0; i < tree->count; i++)
+        feed_keeper(tree->files[i]->path, tree->files[i], cfg);
+    move_keeper(cfg);
+}
+
+static char *helper_path(void)
+{
+    if (pam_helper != NULL)
+        return atl_strdup(pam_helper);
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length <= 0)
+        return atl_strdup("atoll-pam-helper");
+    self[length] = '\0';
+    char *slash = strrchr(self, '/');
+    *slash = '\0';
+    return atl_format("%s/atoll-pam-helper", self);
+}
+
+static enum atl_code open_store(struct cfg *cfg, struct atl_error *err)
+{
+    const struct cfg_engine_driver *driver = cfg_engine_find(engine_kind);
+    if (driver == NULL)
+        return atl_fail(err, ATL_E_INVALID, "engine", "'%s' is no engine; there are sqlite and memory",
+                        engine_kind);
+    (void)mkdir(cfg->program->state_dir, 0700); /* there already, or opening the engine says what is wrong */
+    const struct cfg_store_options store = {
+        .loop = cfg->loop, .driver = driver, .engine = {.state_dir = cfg->program->state_dir}};
+    return cfg_store_open(&store, &cfg->store, err);
+}
+
+static enum atl_code build(struct cfg *cfg, struct atl_error *err)
+{
+    enum atl_code code = open_store(cfg, err);
+    if (code != ATL_OK)
+        return code;
+    cfg->keeper = atl_keeper_new(cfg->bus, NULL);
+    cfg_store_on_commit(cfg->store, feed_keeper, move_keeper, cfg);
+    char *helper ATL_FREE_AT_EXIT = helper_path();
+    code = cfg_identity_open(cfg, helper, &cfg->identity, err);
+    if (code != ATL_OK)
+        return code;
+    feed_all(cfg);
+    cfg->watchers = cfg_watchers_new(cfg);
+    cfg->locks = cfg_locks_new(cfg);
+    cfg->view = cfg_view_new(cfg);
+    cfg_serve_store(cfg);
+    cfg_serve_identity(cfg);
+    cfg_serve_access(cfg);
+    cfg_serve_cluster(cfg);
+    cfg_serve_pools(cfg);
+    return ATL_OK;
+}
+
+static void stop(void *self)
+{
+    struct cfg *cfg = self;
+    if (cfg == NULL)
+        return;
+    cfg_identity_free(&cfg->identity); /* first: its answers need the others */
+    cfg_watchers_free(&cfg->watchers);
+    cfg_locks_free(&cfg->locks);
+    cfg_view_free(&cfg->view);
+    cfg_store_close(&cfg->store);
+    atl_keeper_free(&cfg->keeper);
+    free(cfg);
+}
+
+static enum atl_code start(struct atl_program *program, void **ret_self, struct atl_error *err)
+{
+    struct cfg *cfg = atl_new0(struct cfg);
+    cfg->program = program;
+    cfg->loop = program->loop;
+    cfg->bus = program->bus;
+    *ret_self = cfg;
+    return build(cfg, err);
+}
+
+int main(int argc, char **argv)
+{
+    return atl_program_main(&(const struct atl_program_spec){.name = "config-store",
+                                                             .summary = "state and identity of the cluster",
+                                                             .options = options,
+                                                             .option_count = ATL_COUNT(options),
+                                                             .start = start,
+                                                             .stop = stop},
+                            argc, argv);
+}

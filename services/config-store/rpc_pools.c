@@ -1,0 +1,367 @@
+/* /pools: groups of guests and storages. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "atoll/pool/v1/pool.atl.h"
+#include "cfg.h"
+#include "edit.h"
+#include "view.h"
+
+/* --- reading
+ * ------------------------------------------------------------------------------------------------ */
+
+struct members { /* of one pool, as either list shows them */
+    Atoll__Pool__V1__PoolsRowMembersEntry **items;
+    size_t count;
+    size_t room;
+};
+
+static bool wanted(const char *type, const char *row_type)
+{
+    return type == NULL || strcmp(type, row_type) == 0;
+}
+
+static void add_member(struct members *members, const Atoll__Cluster__V1__ResourcesRow *row,
+                       struct atl_arena *arena)
+{
+    Atoll__Pool__V1__PoolsRowMembersEntry *entry =
+        atl_arena_new(arena, Atoll__Pool__V1__PoolsRowMembersEntry);
+    atoll__pool__v1__pools_row_members_entry__init(entry);
+    entry->id = row->id;
+    entry->node = row->node;
+    entry->storage = row->storage;
+    entry->type = row->type;
+    entry->has_vmid = row->has_vmid;
+    entry->vmid = row->vmid;
+    members->items =
+        atl_arena_grow(arena, members->items, members->count, &members->room, sizeof members->items[0]);
+    members->items[members->count++] = entry;
+}
+
+static struct members find_members(struct cfg *cfg, struct atl_subject *subject, const char *poolid,
+                                   const char *type, struct atl_arena *arena)
+{
+    struct members members = {0};
+    size_t count = 0;
+    struct cfg_guest_row *const *guests = cfg_status_guests(cfg_view_status(cfg->view), &count);
+    atl_privs audit = atl_priv_from_text("VM.Audit");
+    for (size_t i = 0; i < count; i++) {
+        const Atoll__Cluster__V1__ResourcesRow *row = &guests[i]->row;
+        if (row->pool != NULL && strcmp(row->pool, poolid) == 0 && wanted(type, row->type) &&
+            atl_subject_may(subject, guests[i]->acl_path, audit, 0))
+            add_member(&members, row, arena);
+    }
+    struct cfg_storage_row *const *storages = cfg_status_storages(cfg_view_status(cfg->view), &count);
+    atl_privs any = atl_priv_from_text("Datastore.Audit") | atl_priv_from_text("Datastore.AllocateSpace");
+    for (size_t i = 0; i < count; i++) {
+        const Atoll__Cluster__V1__ResourcesRow *row = &storages[i]->row;
+        if (row->pool != NULL && strcmp(row->pool, poolid) == 0 && wanted(type, "storage") &&
+            atl_subject_may(subject, storages[i]->acl_path, any, 0))
+            add_member(&members, row, arena);
+    }
+    return members;
+}
+
+static bool get_subject(struct cfg *cfg, struct atl_request *request, struct atl_subject *subject)
+{
+    struct atl_error error;
+    (void)cfg_store_tree(cfg->store);
+    if (atl_keeper_subject(cfg->keeper, atl_request_principal(request), subject, &error) == ATL_OK)
+        return true;
+    atl_request_fail(request, &error, NULL);
+    return false;
+}
+
+static char *comment_of(const struct atl_pool *pool, struct atl_arena *arena)
+{
+    return pool->comment[0] != '\0' ? atl_arena_strdup(arena, pool->comment) : NULL;
+}
+
+static void handle_list(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    const Atoll__Pool__V1__ListPoolsRequest *wish = (const void *)input;
+    struct atl_arena *arena = atl_request_arena(request);
+    struct atl_subject subject;
+    if (!get_subject(cfg, request, &subject))
+        return;
+    atl_privs audit = atl_priv_from_text("Pool.Audit");
+    const struct atl_acl *acl = subject.acl;
+    Atoll__Pool__V1__ListPoolsReply reply = ATOLL__POOL__V1__LIST_POOLS_REPLY__INIT;
+    reply.entry = atl_arena_array(arena, Atoll__Pool__V1__PoolsRow *, acl->pool_count + 1);
+    for (size_t i = 0; i < acl->pool_count; i++) {
+        const struct atl_pool *pool = &acl->pools[i];
+        if ((wish->poolid != NULL && strcmp(wish->poolid, pool->id) != 0) ||
+            !atl_subject_may(&subject, atl_arena_format(arena, "/pool/%s", pool->id), audit, 0))
+            continue;
+        Atoll__Pool__V1__PoolsRow *row = atl_arena_new(arena, Atoll__Pool__V1__PoolsRow);
+        atoll__pool__v1__pools_row__init(row);
+        row->poolid = atl_arena_strdup(arena, pool->id);
+        row->comment = comment_of(pool, arena);
+        if (wish->poolid != NULL) { /* members are shown of one pool, not of all */
+            struct members members = find_members(cfg, &subject, pool->id, wish->type, arena);
+            row->members = members.items;
+            row->n_members = members.count;
+        }
+        reply.entry[reply.n_entry++] = row;
+    }
+    if (wish->poolid != NULL && reply.n_entry == 0)
+        cfg_refuse(request, ATL_E_ABSENT, "poolid", "pool '%s' does not exist", wish->poolid);
+    else
+        atl_request_reply(request, &reply.base);
+}
+
+static void handle_get(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    const Atoll__Pool__V1__GetPoolRequest *wish = (const void *)input;
+    struct atl_arena *arena = atl_request_arena(request);
+    struct atl_subject subject;
+    if (!get_subject(cfg, request, &subject))
+        return;
+    const struct atl_pool *pool = atl_acl_pool(subject.acl, wish->poolid);
+    if (pool == NULL) {
+        cfg_refuse(request, ATL_E_ABSENT, "poolid", "pool '%s' does not exist", wish->poolid);
+        return;
+    }
+    struct members members = find_members(cfg, &subject, pool->id, wish->type, arena);
+    Atoll__Pool__V1__GetPoolReply reply = ATOLL__POOL__V1__GET_POOL_REPLY__INIT;
+    reply.comment = comment_of(pool, arena);
+    reply.members = atl_arena_array(arena, Atoll__Pool__V1__GetPoolReplyMembersEntry *, members.count + 1);
+    for (size_t i = 0; i < members.count; i++) {
+        const Atoll__Pool__V1__PoolsRowMembersEntry *from = members.items[i];
+        Atoll__Pool__V1__GetPoolReplyMembersEntry *entry =
+            atl_arena_new(arena, Atoll__Pool__V1__GetPoolReplyMembersEntry);
+        atoll__pool__v1__get_pool_reply_members_entry__init(entry);
+        entry->id = from->id;
+        entry->node = from->node;
+        entry->storage = from->storage;
+        entry->type = from->type;
+        entry->has_vmid = from->has_vmid;
+        entry->vmid = from->vmid;
+        reply.members[reply.n_members++] = entry;
+    }
+    atl_request_reply(request, &reply.base);
+}
+
+/* --- changing
+ * ----------------------------------------------------------------------------------------------- */
+
+/* Up to three names with a slash between them: pools may be nested. */
+static bool pool_id_valid(const char *id)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/";
+    size_t length = strlen(id);
+    unsigned int slashes = 0;
+    for (const char *c = id; *c != '\0'; c++)
+        slashes += *c == '/' ? 1 : 0;
+    return length > 0 && length <= 128 && id[strspn(id, allowed)] == '\0' && slashes < 3 && id[0] != '/' &&
+           id[length - 1] != '/' && strstr(id, "//") == NULL;
+}
+
+static void handle_create(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Pool__V1__CreatePoolRequest *wish = (const void *)input;
+    if (!pool_id_valid(wish->poolid)) {
+        cfg_refuse(request, ATL_E_INVALID, "poolid", "'%s' cannot be the name of a pool", wish->poolid);
+        return;
+    }
+    struct cfg_edit edit;
+    cfg_edit_begin(&edit, user, request);
+    if (atl_acl_pool(edit.acl, wish->poolid) != NULL) {
+        cfg_refuse(request, ATL_E_EXISTS, "poolid", "create pool failed: pool '%s' already exists",
+                   wish->poolid);
+        return;
+    }
+    const char *slash = strrchr(wish->poolid, '/');
+    const char *parent = slash == NULL ? NULL
+                                       : atl_arena_strndup(atl_request_arena(request), wish->poolid,
+                                                           (size_t)(slash - wish->poolid));
+    if (parent != NULL && atl_acl_pool(edit.acl, parent) == NULL) {
+        cfg_refuse(request, ATL_E_INVALID, "poolid", "parent pool '%s' does not exist", parent);
+        return;
+    }
+    struct atl_pool *pool = atl_acl_add_pool(edit.acl, wish->poolid);
+    if (wish->comment != NULL)
+        pool->comment = atl_arena_strdup(atl_request_arena(request), wish->comment);
+    cfg_edit_users(&edit);
+    cfg_edit_finish(&edit);
+}
+
+struct pool_change { /* the same for both ways to name the pool */
+    const char *poolid;
+    const char *vms;
+    const char *storages;
+    const char *comment;
+    bool remove;
+    bool move;
+};
+
+/* A guest is in one pool at most; who adds it needs rights on the guest, or could lend himself any by a pool.
+ */
+static enum atl_code change_guest(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
+                                  const struct atl_principal *principal, const char *id,
+                                  struct atl_error *err)
+{
+    struct atl_pool *pool = atl_acl_pool(acl, change->poolid);
+    if (change->remove) {
+        if (!atl_list_has(&pool->guests, id))
+            return atl_fail(err, ATL_E_INVALID, "vms", "VM %s is not a pool member", id);
+        atl_list_drop(&pool->guests, id);
+        return ATL_OK;
+    }
+    char *end = NULL;
+    unsigned long vmid = strtoul(id, &end, 10);
+    if (*end != '\0' || vmid > CFG_VMID_MAX ||
+        cfg_tree_guest(cfg_store_ahead(cfg->store), (uint32_t)vmid) == NULL)
+        return atl_fail(err, ATL_E_INVALID, "vms", "VM %s does not exist", id);
+    enum atl_code code = atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/vms/%s", id),
+                                         (const char *const[]){"VM.Allocate", NULL}, err);
+    for (size_t i = 0; i < acl->pool_count && code == ATL_OK; i++) {
+        struct atl_pool *other = &acl->pools[i];
+        if (other == pool || !atl_list_has(&other->guests, id))
+            continue;
+        if (!change->move)
+            return atl_fail(err, ATL_E_STATE, "vms",
+                            "VM %s belongs already to pool '%s' and 'allow-move' is not set", id, other->id);
+        code = atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/pool/%s", other->id),
+                               (const char *const[]){"Pool.Allocate", NULL}, err);
+        atl_list_drop(&other->guests, id);
+    }
+    if (code == ATL_OK)
+        atl_list_add(&pool->guests, id, acl->arena);
+    return code;
+}
+
+static enum atl_code change_storage(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
+                                    const struct atl_principal *principal, const char *id,
+                                    struct atl_error *err)
+{
+    struct atl_pool *pool = atl_acl_pool(acl, change->poolid);
+    if (change->remove) {
+        if (!atl_list_has(&pool->storages, id))
+            return atl_fail(err, ATL_E_INVALID, "storage", "Storage '%s' is not a pool member", id);
+        atl_list_drop(&pool->storages, id);
+        return ATL_OK;
+    }
+    enum atl_code code =
+        atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/storage/%s", id),
+                        (const char *const[]){"Datastore.Allocate", NULL}, err);
+    if (code == ATL_OK)
+        atl_list_add(&pool->storages, id, acl->arena);
+    return code;
+}
+
+typedef enum atl_code change_fn(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
+                                const struct atl_principal *principal, const char *id, struct atl_error *err);
+
+static enum atl_code change_each(struct cfg *cfg, struct cfg_edit *edit, const struct pool_change *change,
+                                 const char *names, change_fn *fn, struct atl_error *err)
+{
+    if (names == NULL)
+        return ATL_OK;
+    char *copy = atl_arena_strdup(edit->acl->arena, names);
+    char *next = NULL;
+    enum atl_code code = ATL_OK;
+    for (char *id = strtok_r(copy, ",; ", &next); id != NULL && code == ATL_OK;
+         id = strtok_r(NULL, ",; ", &next))
+        code = fn(cfg, edit->acl, change, atl_request_principal(edit->request), id, err);
+    return code;
+}
+
+static void update(struct cfg *cfg, struct atl_request *request, const struct pool_change *change)
+{
+    struct cfg_edit edit;
+    (void)cfg_store_tree(cfg->store);
+    cfg_edit_begin(&edit, cfg, request);
+    struct atl_pool *pool = atl_acl_pool(edit.acl, change->poolid);
+    if (pool == NULL) {
+        cfg_refuse(request, ATL_E_ABSENT, "poolid", "pool '%s' does not exist", change->poolid);
+        return;
+    }
+    if (change->comment != NULL)
+        pool->comment = atl_arena_strdup(edit.acl->arena, change->comment);
+    struct atl_error error;
+    enum atl_code code = change_each(cfg, &edit, change, change->vms, change_guest, &error);
+    if (code == ATL_OK)
+        code = change_each(cfg, &edit, change, change->storages, change_storage, &error);
+    if (code != ATL_OK) {
+        atl_request_fail(request, &error, NULL);
+        return;
+    }
+    cfg_edit_users(&edit);
+    cfg_edit_finish(&edit);
+}
+
+static void handle_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Pool__V1__UpdatePoolRequest *wish = (const void *)input;
+    update(user, request,
+           &(const struct pool_change){.poolid = wish->poolid,
+                                       .vms = wish->vms,
+                                       .storages = wish->storage,
+                                       .comment = wish->comment,
+                                       .remove = wish->has_delete_ && wish->delete_,
+                                       .move = wish->has_allow_move && wish->allow_move});
+}
+
+static void handle_update_by_id(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Pool__V1__UpdatePoolByIdRequest *wish = (const void *)input;
+    update(user, request,
+           &(const struct pool_change){.poolid = wish->poolid,
+                                       .vms = wish->vms,
+                                       .storages = wish->storage,
+                                       .comment = wish->comment,
+                                       .remove = wish->has_delete_ && wish->delete_,
+                                       .move = wish->has_allow_move && wish->allow_move});
+}
+
+static void delete_pool(struct cfg *cfg, struct atl_request *request, const char *poolid)
+{
+    struct cfg_edit edit;
+    cfg_edit_begin(&edit, cfg, request);
+    const struct atl_pool *pool = atl_acl_pool(edit.acl, poolid);
+    if (pool == NULL) {
+        cfg_refuse(request, ATL_E_ABSENT, "poolid", "delete pool failed: pool '%s' does not exist", poolid);
+        return;
+    }
+    if (pool->guests.count > 0 || pool->storages.count > 0) {
+        cfg_refuse(request, ATL_E_STATE, "poolid", "delete pool failed: pool '%s' is not empty", poolid);
+        return;
+    }
+    size_t length = strlen(poolid);
+    for (size_t i = 0; i < edit.acl->pool_count; i++)
+        if (strncmp(edit.acl->pools[i].id, poolid, length) == 0 && edit.acl->pools[i].id[length] == '/') {
+            cfg_refuse(request, ATL_E_STATE, "poolid", "delete pool failed: pool '%s' holds pool '%s'",
+                       poolid, edit.acl->pools[i].id);
+            return;
+        }
+    atl_acl_drop_pool(edit.acl, poolid);
+    cfg_edit_users(&edit);
+    cfg_edit_finish(&edit);
+}
+
+static void handle_delete(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    delete_pool(user, request, ((const Atoll__Pool__V1__DeletePoolRequest *)(const void *)input)->poolid);
+}
+
+static void handle_delete_by_id(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    delete_pool(user, request, ((const Atoll__Pool__V1__DeletePoolByIdRequest *)(const void *)input)->poolid);
+}
+
+void cfg_serve_pools(struct cfg *cfg)
+{
+    static const struct atl_handler handlers[] = {
+        {"ListPools", handle_list},
+        {"CreatePool", handle_create},
+        {"UpdatePool", handle_update},
+        {"DeletePool", handle_delete},
+        {"GetPool", handle_get},
+        {"UpdatePoolById", handle_update_by_id},
+        {"DeletePoolById", handle_delete_by_id},
+    };
+    atl_bus_serve(cfg->bus, &atl_svc_pool_v1_Pools, handlers, ATL_COUNT(handlers), cfg);
+}

@@ -1,0 +1,250 @@
+/* Get, List, Txn, NextId: the tree as services on the bus see it. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "atoll/store/v1/store.atl.h"
+#include "atoll/task/v1/common.pb-c.h"
+#include "cfg.h"
+#include "core/options.h"
+#include "pure/arena.h"
+
+enum { PAGE_BYTES_MAX = 4 << 20, PAGE_FILES_MAX = 4096, PREFIXES_MAX = 16 };
+
+/* --- shared by the RPC files
+ * -------------------------------------------------------------------------------- */
+
+void cfg_refuse(struct atl_request *request, enum atl_code code, const char *field, const char *format, ...)
+{
+    char text[ATL_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    struct atl_error error;
+    (void)atl_fail(&error, code, field, "%s", text);
+    atl_request_fail(request, &error, NULL);
+}
+
+void cfg_reply_nothing(struct atl_request *request)
+{
+    Atoll__Task__V1__Nothing nothing = ATOLL__TASK__V1__NOTHING__INIT;
+    atl_request_reply(request, &nothing.base);
+}
+
+const char *cfg_text_ahead(const struct cfg *cfg, const char *path, size_t *ret_size)
+{
+    const struct cfg_file *file = cfg_tree_get(cfg_store_ahead(cfg->store), path);
+    *ret_size = file != NULL ? file->size : 0;
+    return file != NULL ? (const char *)file->bytes : "";
+}
+
+static Atoll__Bus__V1__Revision *new_revision(struct atl_arena *arena, uint64_t epoch, uint64_t number)
+{
+    Atoll__Bus__V1__Revision *revision = atl_arena_new(arena, Atoll__Bus__V1__Revision);
+    atoll__bus__v1__revision__init(revision);
+    revision->has_epoch = revision->has_number = 1;
+    revision->epoch = epoch;
+    revision->number = number;
+    return revision;
+}
+
+/* --- reading
+ * ------------------------------------------------------------------------------------------------ */
+
+static Atoll__Store__V1__File *new_file(struct atl_arena *arena, const struct cfg_file *file, uint64_t epoch,
+                                        bool content)
+{
+    Atoll__Store__V1__File *message = atl_arena_new(arena, Atoll__Store__V1__File);
+    atoll__store__v1__file__init(message);
+    message->path = file->path;
+    message->revision = new_revision(arena, epoch, file->number);
+    if (content) {
+        message->has_content = 1;
+        message->content.data = file->bytes; /* packed by the reply, which comes before any change */
+        message->content.len = file->size;
+    }
+    return message;
+}
+
+static void handle_get(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    const Atoll__Store__V1__GetRequest *get = (const void *)input;
+    if (!cfg_may_read(atl_request_principal(request)->service, get->path)) {
+        cfg_refuse(request, ATL_E_DENIED, "path", "%s may not read '%s'",
+                   atl_request_principal(request)->service, get->path);
+        return;
+    }
+    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
+    const struct cfg_file *file = cfg_tree_get(tree, get->path);
+    if (file == NULL) {
+        cfg_refuse(request, ATL_E_ABSENT, "path", "'%s' does not exist", get->path);
+        return;
+    }
+    Atoll__Store__V1__GetReply reply = ATOLL__STORE__V1__GET_REPLY__INIT;
+    reply.file = new_file(atl_request_arena(request), file, tree->epoch, true);
+    atl_request_reply(request, &reply.base);
+}
+
+static bool wanted(const char *path, char *const *prefixes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (cfg_path_below(path, prefixes[i]))
+            return true;
+    return count == 0;
+}
+
+static void handle_list(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    const Atoll__Store__V1__ListRequest *list = (const void *)input;
+    const char *service = atl_request_principal(request)->service;
+    if (list->n_prefix > PREFIXES_MAX) {
+        cfg_refuse(request, ATL_E_LIMIT, "prefix", "at most %d prefixes", PREFIXES_MAX);
+        return;
+    }
+    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
+    struct atl_arena *arena = atl_request_arena(request);
+    Atoll__Store__V1__ListReply reply = ATOLL__STORE__V1__LIST_REPLY__INIT;
+    reply.revision = new_revision(arena, tree->epoch, tree->number);
+    reply.file = atl_arena_array(arena, Atoll__Store__V1__File *, PAGE_FILES_MAX);
+    bool content = !(list->has_names_only && list->names_only);
+    size_t bytes = 0;
+    size_t at = list->after != NULL ? cfg_tree_seek(tree, list->after) : 0;
+    for (; at < tree->count && reply.n_file < PAGE_FILES_MAX && bytes < PAGE_BYTES_MAX; at++) {
+        const struct cfg_file *file = tree->files[at];
+        if ((list->after != NULL && strcmp(file->path, list->after) == 0) ||
+            !wanted(file->path, list->prefix, list->n_prefix) || !cfg_may_read(service, file->path))
+            continue;
+        reply.file[reply.n_file++] = new_file(arena, file, tree->epoch, content);
+        bytes += content ? file->size : 0;
+    }
+    reply.has_more = 1;
+    reply.more = at < tree->count;
+    atl_request_reply(request, &reply.base);
+}
+
+/* --- writing
+ * ------------------------------------------------------------------------------------------------ */
+
+static enum atl_code take_compare(const Atoll__Store__V1__Compare *message, struct cfg_compare *compare,
+                                  struct atl_error *err)
+{
+    *compare = (struct cfg_compare){.path = message->path};
+    int kinds = (message->revision != NULL) + (message->has_absent && message->absent) +
+                (message->has_exists && message->exists);
+    if (kinds != 1)
+        return atl_fail(err, ATL_E_INVALID, "compare", "exactly one of revision, absent, exists is needed");
+    if (message->revision != NULL) {
+        compare->kind = CFG_AT_REVISION;
+        compare->epoch = message->revision->epoch;
+        compare->number = message->revision->number;
+    } else {
+        compare->kind = message->has_absent && message->absent ? CFG_ABSENT : CFG_EXISTS;
+    }
+    return ATL_OK;
+}
+
+static enum atl_code take_operation(const char *service, const Atoll__Store__V1__Operation *message,
+                                    struct cfg_op *op, struct atl_error *err)
+{
+    *op = (struct cfg_op){.path = message->path,
+                          .to = message->to,
+                          .bytes = message->content.data,
+                          .size = message->content.len};
+    if (strcmp(message->kind, "put") == 0)
+        op->kind = CFG_PUT;
+    else if (strcmp(message->kind, "delete") == 0)
+        op->kind = CFG_DELETE;
+    else if (strcmp(message->kind, "rename") == 0)
+        op->kind = CFG_RENAME;
+    else
+        return atl_fail(err, ATL_E_INVALID, "kind", "'%s' is none of put, delete, rename", message->kind);
+    if (op->kind == CFG_RENAME && op->to == NULL)
+        return atl_fail(err, ATL_E_INVALID, "to", "a rename needs the new path");
+    if (op->kind != CFG_PUT)
+        op->size = 0;
+    if (!cfg_may_write(service, op->path) || (op->kind == CFG_RENAME && !cfg_may_write(service, op->to)))
+        return atl_fail(err, ATL_E_DENIED, "path", "%s may not write '%s'", service, op->path);
+    return ATL_OK;
+}
+
+static enum atl_code take_txn(const char *service, const Atoll__Store__V1__TxnRequest *message,
+                              struct atl_arena *arena, struct cfg_txn *txn, struct atl_error *err)
+{
+    if (message->n_compare > CFG_TXN_COMPARES_MAX || message->n_operation > CFG_TXN_OPS_MAX)
+        return atl_fail(err, ATL_E_LIMIT, "operation", "a transaction may have %d compares and %d operations",
+                        CFG_TXN_COMPARES_MAX, CFG_TXN_OPS_MAX);
+    struct cfg_compare *compares = atl_arena_array(arena, struct cfg_compare, message->n_compare + 1);
+    struct cfg_op *ops = atl_arena_array(arena, struct cfg_op, message->n_operation + 1);
+    enum atl_code code = ATL_OK;
+    for (size_t i = 0; i < message->n_compare && code == ATL_OK; i++)
+        code = take_compare(message->compare[i], &compares[i], err);
+    for (size_t i = 0; i < message->n_operation && code == ATL_OK; i++)
+        code = take_operation(service, message->operation[i], &ops[i], err);
+    *txn = (struct cfg_txn){.compares = compares,
+                            .compare_count = message->n_compare,
+                            .ops = ops,
+                            .op_count = message->n_operation};
+    return code;
+}
+
+struct txn_answer {
+    struct cfg *cfg;
+    struct atl_request *request;
+};
+
+static void answer_txn(const struct cfg_store_result *result, void *user)
+{
+    const struct txn_answer *answer = user;
+    if (result->code != ATL_OK) {
+        atl_request_fail(answer->request, &result->error, NULL);
+        return;
+    }
+    Atoll__Store__V1__TxnReply reply = ATOLL__STORE__V1__TXN_REPLY__INIT;
+    reply.revision = new_revision(atl_request_arena(answer->request),
+                                  cfg_store_revision(answer->cfg->store).epoch, result->number);
+    reply.has_repeated_request = 1;
+    reply.repeated_request = result->repeated;
+    atl_request_reply(answer->request, &reply.base);
+}
+
+static void handle_txn(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    struct atl_arena *arena = atl_request_arena(request);
+    struct cfg_txn txn;
+    struct atl_error error;
+    if (take_txn(atl_request_principal(request)->service, (const void *)input, arena, &txn, &error) !=
+        ATL_OK) {
+        atl_request_fail(request, &error, NULL);
+        return;
+    }
+    struct txn_answer *answer = atl_arena_new(arena, struct txn_answer);
+    *answer = (struct txn_answer){.cfg = cfg, .request = request};
+    cfg_store_txn(cfg->store, &txn, atl_request_id(request), answer_txn, answer);
+}
+
+static void handle_next_id(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    const Atoll__Store__V1__NextIdRequest *wish = (const void *)input;
+    struct atl_error error;
+    Atoll__Store__V1__NextIdReply reply = ATOLL__STORE__V1__NEXT_ID_REPLY__INIT;
+    if (cfg_next_id(cfg_store_tree(cfg->store), wish->has_vmid ? wish->vmid : 0, &reply.vmid, &error) !=
+        ATL_OK)
+        atl_request_fail(request, &error, NULL);
+    else
+        atl_request_reply(request, &reply.base);
+}
+
+void cfg_serve_store(struct cfg *cfg)
+{
+    static const struct atl_handler handlers[] = {
+        {"Get", handle_get},           {"List", handle_list},      {"Txn", handle_txn},
+        {"Watch", cfg_handle_watch},   {"Lock", cfg_handle_lock},  {"RenewLock", cfg_handle_renew_lock},
+        {"Unlock", cfg_handle_unlock}, {"NextId", handle_next_id},
+    };
+    atl_bus_serve(cfg->bus, &atl_svc_store_v1_Store, handlers, ATL_COUNT(handlers), cfg);
+}

@@ -1,0 +1,58 @@
+/*
+ * The shell around the tree: transactions go in, one commit of the engine carries all that came in a round of
+ * the loop, then those who asked are answered and those who watch are told. Nobody reads what is not on disk.
+ */
+#ifndef CFG_STORE_H
+#define CFG_STORE_H
+
+#include "core/done.h"
+#include "core/ring.h"
+#include "core/tree.h"
+#include "drivers/engine.h"
+#include "io/bus.h"
+#include "io/loop.h"
+
+struct cfg_store;
+
+struct cfg_store_options {
+    struct atl_loop *loop;
+    const struct cfg_engine_driver *driver;
+    struct cfg_engine_options engine;
+};
+
+struct cfg_store_result {
+    enum atl_code code;
+    struct atl_error error;
+    uint64_t number; /* revision behind it */
+    bool repeated;   /* the request id had been done before */
+};
+typedef void cfg_store_done_fn(const struct cfg_store_result *result, void *user);
+
+/* Opens the engine and loads the tree. Errors: ATL_E_IO, ATL_E_LIMIT in use by another process. */
+ATL_MUST_CHECK enum atl_code cfg_store_open(const struct cfg_store_options *options,
+                                            struct cfg_store **ret_store, struct atl_error *err);
+/* Writes what is queued; answers that are still out are not given. */
+void cfg_store_close(struct cfg_store **store);
+
+/*
+ * Does a transaction. fn is called exactly once: at once with an error, or after the commit.
+ * request_id: CFG_DONE_ID_SIZE bytes, or NULL.
+ */
+void cfg_store_txn(struct cfg_store *store, const struct cfg_txn *txn, const uint8_t *request_id,
+                   cfg_store_done_fn *fn, void *user);
+
+/* The tree with nothing in it that is not on disk; writes what is queued first. Borrowed for the call. */
+const struct cfg_tree *cfg_store_tree(struct cfg_store *store);
+/* The tree with what is queued: to prepare the next transaction on, never to answer from. */
+const struct cfg_tree *cfg_store_ahead(const struct cfg_store *store);
+const struct cfg_ring *cfg_store_ring(const struct cfg_store *store);
+struct atl_revision cfg_store_revision(const struct cfg_store *store);
+
+/* Called after each commit: once per change (in order, file NULL: gone), then once at the end. At most 8
+ * each. */
+typedef void cfg_store_change_fn(const char *path, const struct cfg_file *file, void *user);
+typedef void cfg_store_commit_fn(void *user);
+void cfg_store_on_commit(struct cfg_store *store, cfg_store_change_fn *change, cfg_store_commit_fn *end,
+                         void *user);
+
+#endif

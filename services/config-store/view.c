@@ -1,0 +1,92 @@
+/* The shell of the status view: feeds it from commits, pushes and the clock. */
+#include "view.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "atoll/store/v1/status.atl.h"
+#include "identity.h"
+
+#define TICK (2 * ATL_SECOND)
+
+struct cfg_view {
+    struct cfg *cfg;
+    struct cfg_status *status;
+    struct atl_timer *tick;
+    bool pools_changed;
+};
+
+static void on_change(const char *path, const struct cfg_file *file, void *user)
+{
+    struct cfg_view *view = user;
+    struct cfg_guest_path guest = cfg_guest_path(path);
+    if (guest.type != CFG_NO_GUEST) {
+        cfg_status_guest(view->status, &guest, file != NULL ? (const char *)file->bytes : NULL);
+        view->pools_changed = true;
+    } else if (strcmp(path, CFG_USERS) == 0) {
+        view->pools_changed = true;
+    } else if (file != NULL && strncmp(path, ".state/key/", 11) == 0) {
+        cfg_status_node(view->status, path + 11);
+    }
+}
+
+static void on_commit(void *user)
+{
+    struct cfg_view *view = user;
+    if (view->pools_changed)
+        cfg_status_pools(view->status, atl_keeper_acl(view->cfg->keeper));
+    view->pools_changed = false;
+}
+
+static void on_tick(void *user)
+{
+    struct cfg_view *view = user;
+    cfg_status_tick(view->status, atl_loop_now(view->cfg->loop));
+}
+
+static void handle_push(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    Atoll__Store__V1__PushReply reply = ATOLL__STORE__V1__PUSH_REPLY__INIT;
+    const Atoll__Store__V1__PushRequest *push = (const void *)input;
+    bool fits = cfg_status_push(cfg->view->status, atl_request_principal(request)->service, push,
+                                atl_loop_now(cfg->loop));
+    if (push->n_storage > 0)
+        cfg_status_pools(cfg->view->status, atl_keeper_acl(cfg->keeper));
+    reply.has_want_full = 1;
+    reply.want_full = !fits;
+    atl_request_reply(request, &reply.base);
+}
+
+struct cfg_view *cfg_view_new(struct cfg *cfg)
+{
+    struct cfg_view *view = atl_new0(struct cfg_view);
+    view->cfg = cfg;
+    view->status = cfg_status_new();
+    cfg_status_node(view->status, cfg->program->node);
+    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
+    for (size_t i = 0; i < tree->count; i++)
+        on_change(tree->files[i]->path, tree->files[i], view);
+    on_commit(view);
+    cfg_store_on_commit(cfg->store, on_change, on_commit, view);
+    view->tick = atl_loop_timer(cfg->loop, TICK, TICK, on_tick, view);
+    static const struct atl_handler handlers[] = {{"Push", handle_push}};
+    atl_bus_serve(cfg->bus, &atl_svc_store_v1_Status, handlers, ATL_COUNT(handlers), cfg);
+    return view;
+}
+
+void cfg_view_free(struct cfg_view **pointer)
+{
+    struct cfg_view *view = *pointer;
+    *pointer = NULL;
+    if (view == NULL)
+        return;
+    atl_timer_free(view->tick);
+    cfg_status_free(&view->status);
+    free(view);
+}
+
+struct cfg_status *cfg_view_status(struct cfg_view *view)
+{
+    return view->status;
+}
