@@ -481,5 +481,5 @@ void codec_value_to_text(const ProtobufCFieldDescriptor *fd, const void *value, 
 
 bool codec_is_separator(char c)
 {
-    return c == ',' || c == ';' || c == ' ' || c == '\t' || c == '\n' || c == '\r';
+    return c == ',' || c == ';' || codec_is_blank(c);
 }

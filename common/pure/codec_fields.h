@@ -128,7 +128,15 @@ double codec_as_double(const ProtobufCFieldDescriptor *fd, const void *value);
 /* Whether the value takes 4 bytes in memory. */
 bool codec_value_is_small(const ProtobufCFieldDescriptor *fd);
 
+/* Between the items of a list: comma, semicolon, blank. */
 bool codec_is_separator(char c);
+
+#define CODEC_BLANKS " \t\n\v\f\r"
+
+static inline bool codec_is_blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 /* The whole field as one text: a list joined, a property string, a number; as it stands in configuration
  * text. */

@@ -134,7 +134,7 @@ static void take_line(struct guest_reader *guest, char *line)
     const char *value = end + strspn(end, " \t");
     if (*value == ':' || *value == '=')
         value++;
-    value += strspn(value, " \t\v\f\r");
+    value += strspn(value, CODEC_BLANKS);
     *end = '\0';
     if (strcmp(line, description_name) == 0 && has_description(guest) && atl_utf8_valid(value, strlen(value)))
         add_comment(guest, value); /* an old way to write it */
@@ -157,7 +157,7 @@ enum atl_code atl_guest_decode(const struct atl_message *table, const char *text
         return code;
     codec_text_section(&guest.text, "");
     for (char *line = codec_text_line(&guest.text); line != NULL; line = codec_text_line(&guest.text)) {
-        line += strspn(line, " \t\v\f\r");
+        line += strspn(line, CODEC_BLANKS);
         size_t line_length = strlen(line);
         if (line[0] == '#') {
             take_comment(&guest, line + 1);

@@ -101,6 +101,12 @@ struct collector {
     struct atl_error *err;
 };
 
+/* json-c puts the greatest number it has in place of a greater one. */
+static bool is_saturated(const json_object *value)
+{
+    return json_object_get_uint64(value) == UINT64_MAX || json_object_get_int64(value) == INT64_MIN;
+}
+
 static enum atl_code collect(struct collector *to, const char *name, json_object *value)
 {
     const char *text = NULL;
@@ -108,6 +114,8 @@ static enum atl_code collect(struct collector *to, const char *name, json_object
         return atl_fail(to->err, ATL_E_LIMIT, NULL, "there are more than %d parameters", CODEC_PARAMS_MAX);
     if (value != NULL) {
         bool is_string = json_object_is_type(value, json_type_string);
+        if (json_object_is_type(value, json_type_int) && is_saturated(value))
+            return atl_fail(to->err, ATL_E_INVALID, name, "the number is too large");
         text = is_string ? json_object_get_string(value) : json_object_to_json_string(value);
         if (strlen(text) > CODEC_VALUE_MAX)
             return atl_fail(to->err, ATL_E_LIMIT, name, "value is longer than %d bytes", CODEC_VALUE_MAX);

@@ -78,7 +78,7 @@ static bool key_alias_partner(const struct writer *writer, const ProtobufCMessag
 
 static bool can_stand_bare(const char *text)
 {
-    return strchr(text, '=') == NULL && text[strspn(text, " \t\r\n")] != '\0';
+    return strchr(text, '=') == NULL && text[strspn(text, CODEC_BLANKS)] != '\0';
 }
 
 static void write_field(const struct writer *writer, const ProtobufCMessage *message,

@@ -54,11 +54,12 @@ static void take_header(struct sections_reader *file, const char *type, const ch
 
 static void take_property(struct sections_reader *file, char *line)
 {
-    char *end = line + strcspn(line, " \t\v\f\r");
-    const char *value = end + strspn(end, " \t\v\f\r");
+    char *end = line + strcspn(line, CODEC_BLANKS);
+    const char *value = end + strspn(end, CODEC_BLANKS);
     *end = '\0';
     if (file->text.count == 0) { /* it must not become a property of the section that follows */
-        keep_line(file, "#", atl_arena_format(file->text.arena, " %s %s", line, value));
+        keep_line(file, "#",
+                  atl_arena_format(file->text.arena, " %s%s%s", line, *value == '\0' ? "" : " ", value));
         return;
     }
     const struct atl_field *field = atl_message_field(file->text.table, line);
@@ -70,7 +71,7 @@ static void take_property(struct sections_reader *file, char *line)
 
 static void take_line(struct sections_reader *file, char *line)
 {
-    char *word = line + strspn(line, " \t\v\f\r");
+    char *word = line + strspn(line, CODEC_BLANKS);
     char *id = NULL;
     if (*word == '\0')
         return;
@@ -122,7 +123,7 @@ static void write_word(const struct atl_message *table, const ProtobufCMessage *
     size_t from = out->length;
     codec_field_to_text(place.holder, place.field, out);
     for (size_t i = from; i < out->length; i++)
-        if (strchr(" \t\v\f\r\n", out->data[i]) != NULL)
+        if (strchr(CODEC_BLANKS, out->data[i]) != NULL)
             out->data[i] = '_';
 }
 

@@ -211,7 +211,7 @@ static void take_part(struct codec_reader *reader, const struct atl_message *tab
 
 static bool is_blank(const char *text)
 {
-    return text[strspn(text, " \t\r\n")] == '\0';
+    return text[strspn(text, CODEC_BLANKS)] == '\0';
 }
 
 ProtobufCMessage *codec_property_read(struct codec_reader *reader, const struct atl_message *table,

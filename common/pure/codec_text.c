@@ -20,11 +20,6 @@ enum atl_code codec_text_begin(struct codec_text_reader *text, const struct atl_
     return ATL_OK;
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
-}
-
 char *codec_text_line(struct codec_text_reader *text)
 {
     if (text->at >= text->end)
@@ -33,7 +28,7 @@ char *codec_text_line(struct codec_text_reader *text)
     const char *newline = memchr(start, '\n', (size_t)(text->end - start));
     const char *stop = newline == NULL ? text->end : newline;
     text->at = stop + 1;
-    while (stop > start && is_blank(stop[-1]))
+    while (stop > start && codec_is_blank(stop[-1]))
         stop--;
     return atl_arena_strndup(text->arena, start, (size_t)(stop - start));
 }
@@ -99,6 +94,19 @@ static void keep_line_breaks_out(struct atl_buf *out, size_t from)
     }
 }
 
+/* Blanks at the ends are lost when the line is read; so they are not written. */
+static void trim_value(struct atl_buf *out, size_t from)
+{
+    size_t start = from;
+    while (out->length > start && codec_is_blank(out->data[out->length - 1]))
+        out->length--;
+    while (start < out->length && codec_is_blank(out->data[start]))
+        start++;
+    memmove(out->data + from, out->data + start, out->length - start);
+    out->length -= start - from;
+    out->data[out->length] = '\0';
+}
+
 static void write_value(const struct codec_text_writer *writer, const ProtobufCMessage *message,
                         const struct atl_field *field, size_t i)
 {
@@ -110,6 +118,7 @@ static void write_value(const struct codec_text_writer *writer, const ProtobufCM
     else
         codec_value_to_text(codec_fd(message, field), codec_item(message, field, i), writer->out);
     keep_line_breaks_out(writer->out, from);
+    trim_value(writer->out, from);
     size_t between = strlen(writer->between);
     if (writer->out->length == from && writer->between[between - 1] == ' ')
         writer->out->length--; /* no blank at the end of a line */

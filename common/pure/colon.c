@@ -16,6 +16,20 @@ static int hex_value(char c)
     return -1;
 }
 
+/* As it was written; bytes that are no text become U+FFFD. */
+static const char *raw_text(const char *raw, size_t length, struct atl_arena *arena)
+{
+    char *text = atl_arena_alloc(arena, length * 3 + 1);
+    size_t used = 0;
+    for (size_t at = 0; at < length;) {
+        size_t step = raw[at] == '\0' ? 0 : atl_utf8_step(raw + at, length - at);
+        memcpy(text + used, step == 0 ? "\xef\xbf\xbd" : raw + at, step == 0 ? 3 : step);
+        used += step == 0 ? 3 : step;
+        at += step == 0 ? 1 : step;
+    }
+    return text;
+}
+
 static const char *field_text(const char *raw, size_t length, struct atl_arena *arena)
 {
     char *plain = atl_arena_alloc(arena, length + 1);
@@ -34,7 +48,7 @@ static const char *field_text(const char *raw, size_t length, struct atl_arena *
         plain[used++] = c;
     }
     plain[used] = '\0';
-    return good && atl_utf8_valid(plain, used) ? plain : atl_arena_strndup(arena, raw, length);
+    return good && atl_utf8_valid(plain, used) ? plain : raw_text(raw, length, arena);
 }
 
 /* The next line that is not blank, without blanks around it. */
@@ -68,14 +82,16 @@ bool atl_colon_next(struct atl_colon_reader *reader, struct atl_arena *arena,
     struct atl_colon_record record = {0};
     const char *end = at + length;
     if (*at == '#') {
-        record.fields[record.count++] = atl_arena_strndup(arena, at, length);
+        record.fields[record.count++] = raw_text(at, length, arena);
     } else {
         while (at < end) {
             const char *colon = memchr(at, ':', (size_t)(end - at));
-            if (colon == NULL || record.count == ATL_COLON_MAX - 1)
+            if (record.count == ATL_COLON_MAX - 1) /* all that is left, but for the final colon */
+                colon = end[-1] == ':' ? end - 1 : end;
+            if (colon == NULL)
                 colon = end;
             record.fields[record.count++] = field_text(at, (size_t)(colon - at), arena);
-            at = colon == end ? end : colon + 1;
+            at = record.count == ATL_COLON_MAX || colon == end ? end : colon + 1;
         }
     }
     for (size_t i = record.count; i < ATL_COLON_MAX; i++)

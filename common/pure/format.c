@@ -210,7 +210,7 @@ static bool matches_one(const struct format *format, const char *value, size_t l
 
 static bool separates(char c)
 {
-    return c == ',' || c == ';' || c == ' ' || c == '\t' || c == '\n' || c == '\r';
+    return c == ',' || c == ';' || c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 static bool matches_each(const struct format *format, const char *value, size_t length)

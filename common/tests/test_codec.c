@@ -248,6 +248,8 @@ static void bad_json_bodies_are_refused(void **state)
         "{\"a\":1,}",
         "{\"a\":01}",
         "{\"a\":NaN}",
+        "{\"a\":18446744073709551616}",
+        "{\"a\":-9223372036854775809}",
     };
     for (size_t i = 0; i < ATL_COUNT(bodies); i++) {
         struct atl_param *params = NULL;

@@ -59,9 +59,11 @@ static void check_scenario(struct fixture *f, const struct atl_message *table, c
     char path[512];
     const char *top = getenv("ATL_SOURCE_DIR");
     (void)snprintf(path, sizeof path, "%s/tests/scenario/codec/%s.conf", top != NULL ? top : ".", name);
-    if (!atl_test_read(path, &text) || text.data == NULL)
+    if (!atl_test_read(path, &text) || text.data == NULL) {
         fail_msg("cannot read %s", path);
-    char *once = strdup(guest(f, table, text.data));
+        return;
+    }
+    char *once = atl_strdup(guest(f, table, text.data));
     (void)snprintf(path, sizeof path, "tests/scenario/codec/%s.expected", name);
     atl_test_golden(path, once);
     assert_string_equal(guest(f, table, once), once);
@@ -169,7 +171,7 @@ static void a_description_keeps_its_bytes(void **state)
         struct atl_section section = {.name = "", .message = &config.base};
         atl_buf_reset(&f->out);
         atl_guest_encode(&atl_msg_test_v1_Config, &section, 1, &f->out);
-        char *text = strdup(f->out.data);
+        char *text = atl_strdup(f->out.data);
         (void)guest(f, &atl_msg_test_v1_Config, text);
         assert_string_equal(((Atoll__Test__V1__Config *)f->sections[0].message)->description, texts[i]);
         free(text);
