@@ -39,31 +39,6 @@ struct codec_quote codec_quoted(const struct atl_field *field, const char *text)
 
 /* --- memory ------------------------------------------------------------------------------------------ */
 
-static size_t value_size(const ProtobufCFieldDescriptor *fd)
-{
-    switch (fd->type) {
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    default:
-        return 4;
-    }
-}
-
-bool codec_value_is_small(const ProtobufCFieldDescriptor *fd)
-{
-    return value_size(fd) == 4;
-}
-
 ProtobufCMessage *codec_new(const struct atl_message *table, struct atl_arena *arena)
 {
     ProtobufCMessage *message = atl_arena_alloc(arena, table->descriptor->sizeof_message);
@@ -77,34 +52,6 @@ ProtobufCMessage *codec_new(const struct atl_message *table, struct atl_arena *a
     return message;
 }
 
-static bool is_pointer(const ProtobufCFieldDescriptor *fd)
-{
-    return fd->type == PROTOBUF_C_TYPE_STRING || fd->type == PROTOBUF_C_TYPE_MESSAGE;
-}
-
-size_t codec_count(const ProtobufCMessage *message, const struct atl_field *field)
-{
-    const ProtobufCFieldDescriptor *fd = codec_fd(message, field);
-    if (fd->label == PROTOBUF_C_LABEL_REPEATED)
-        return *(const size_t *)codec_at(message, fd->quantifier_offset);
-    if (is_pointer(fd)) {
-        const void *pointer = *(void *const *)codec_at(message, fd->offset);
-        return pointer != NULL && pointer != fd->default_value;
-    }
-    if (fd->label == PROTOBUF_C_LABEL_REQUIRED)
-        return 1;
-    return *(const protobuf_c_boolean *)codec_at(message, fd->quantifier_offset) != 0;
-}
-
-void *codec_item(const ProtobufCMessage *message, const struct atl_field *field, size_t i)
-{
-    const ProtobufCFieldDescriptor *fd = codec_fd(message, field);
-    void *member = codec_at(message, fd->offset);
-    if (fd->label != PROTOBUF_C_LABEL_REPEATED)
-        return member;
-    return *(unsigned char **)member + i * value_size(fd);
-}
-
 /* Arrays of this codec have room for 4, 8, 16 ... values, so the length alone says when one is full. */
 static bool is_full(size_t count)
 {
@@ -116,12 +63,12 @@ void *codec_add(ProtobufCMessage *message, const struct atl_field *field, struct
     const ProtobufCFieldDescriptor *fd = codec_fd(message, field);
     void *member = codec_at(message, fd->offset);
     if (fd->label != PROTOBUF_C_LABEL_REPEATED) {
-        if (fd->label == PROTOBUF_C_LABEL_OPTIONAL && !is_pointer(fd))
+        if (fd->label == PROTOBUF_C_LABEL_OPTIONAL && !codec_is_pointer(fd))
             *(protobuf_c_boolean *)codec_at(message, fd->quantifier_offset) = 1;
         return member;
     }
     size_t *count = codec_at(message, fd->quantifier_offset);
-    size_t size = value_size(fd);
+    size_t size = codec_value_size(fd);
     unsigned char **array = member;
     if (is_full(*count)) {
         unsigned char *larger = atl_arena_alloc(arena, (*count == 0 ? 4 : *count * 2) * size);
@@ -141,8 +88,8 @@ void codec_clear(ProtobufCMessage *message, const struct atl_field *field)
         *(void **)member = NULL;
         return;
     }
-    memset(member, 0, value_size(fd));
-    if (fd->label == PROTOBUF_C_LABEL_OPTIONAL && !is_pointer(fd))
+    memset(member, 0, codec_value_size(fd));
+    if (fd->label == PROTOBUF_C_LABEL_OPTIONAL && !codec_is_pointer(fd))
         *(protobuf_c_boolean *)codec_at(message, fd->quantifier_offset) = 0;
 }
 
@@ -334,7 +281,7 @@ static const char *int_from_text(const ProtobufCFieldDescriptor *fd, const char 
     int64_t value = 0;
     if (!atl_int_from_text(text, &value))
         return not_integer;
-    if (value_size(fd) == 8)
+    if (codec_value_size(fd) == 8)
         *(int64_t *)ret_value = value;
     else if (value < INT32_MIN || value > INT32_MAX)
         return "value must be between -2147483648 and 2147483647";
@@ -349,7 +296,7 @@ static const char *uint_from_text(const ProtobufCFieldDescriptor *fd, const char
     int64_t negative = 0;
     if (!atl_uint_from_text(text, &value))
         return atl_int_from_text(text, &negative) ? "value must have a minimum value of 0" : not_integer;
-    if (value_size(fd) == 8)
+    if (codec_value_size(fd) == 8)
         *(uint64_t *)ret_value = value;
     else if (value > UINT32_MAX)
         return "value must have a maximum value of 4294967295";
@@ -443,6 +390,14 @@ static void bytes_to_text(const ProtobufCBinaryData *value, struct atl_buf *out)
     }
 }
 
+static void add_int(struct atl_buf *out, int64_t value)
+{
+    char number[ATL_NUMBER_MAX];
+    if (value < 0)
+        atl_buf_char(out, '-');
+    atl_buf_add(out, number, atl_uint_to_text(value < 0 ? 0 - (uint64_t)value : (uint64_t)value, number));
+}
+
 void codec_value_to_text(const ProtobufCFieldDescriptor *fd, const void *value, struct atl_buf *out)
 {
     char number[ATL_NUMBER_MAX];
@@ -456,13 +411,13 @@ void codec_value_to_text(const ProtobufCFieldDescriptor *fd, const void *value, 
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
     case PROTOBUF_C_TYPE_SFIXED64:
-        atl_buf_int(out, codec_as_int(fd, value));
+        add_int(out, codec_as_int(fd, value));
         break;
     case PROTOBUF_C_TYPE_UINT32:
     case PROTOBUF_C_TYPE_FIXED32:
     case PROTOBUF_C_TYPE_UINT64:
     case PROTOBUF_C_TYPE_FIXED64:
-        atl_buf_uint(out, codec_as_uint(fd, value));
+        atl_buf_add(out, number, atl_uint_to_text(codec_as_uint(fd, value), number));
         break;
     case PROTOBUF_C_TYPE_FLOAT:
     case PROTOBUF_C_TYPE_DOUBLE:

@@ -53,11 +53,56 @@ static inline bool codec_is_list(const struct atl_field *field)
 /* A new message; inlined messages in it are there too, so that their fields can be set. */
 ProtobufCMessage *codec_new(const struct atl_message *table, struct atl_arena *arena);
 
+static inline bool codec_is_pointer(const ProtobufCFieldDescriptor *fd)
+{
+    return fd->type == PROTOBUF_C_TYPE_STRING || fd->type == PROTOBUF_C_TYPE_MESSAGE;
+}
+
+/* Bytes that one value takes in memory. */
+static inline size_t codec_value_size(const ProtobufCFieldDescriptor *fd)
+{
+    switch (fd->type) {
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_SINT64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_FIXED64:
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return 8;
+    case PROTOBUF_C_TYPE_STRING:
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return sizeof(void *);
+    case PROTOBUF_C_TYPE_BYTES:
+        return sizeof(ProtobufCBinaryData);
+    default:
+        return 4;
+    }
+}
+
 /* How many values the field has: 0 or 1, or the length of a repeated one. */
-size_t codec_count(const ProtobufCMessage *message, const struct atl_field *field);
+static inline size_t codec_count(const ProtobufCMessage *message, const struct atl_field *field)
+{
+    const ProtobufCFieldDescriptor *fd = codec_fd(message, field);
+    if (fd->label == PROTOBUF_C_LABEL_REPEATED)
+        return *(const size_t *)codec_at(message, fd->quantifier_offset);
+    if (codec_is_pointer(fd)) {
+        const void *pointer = *(void *const *)codec_at(message, fd->offset);
+        return pointer != NULL && pointer != fd->default_value;
+    }
+    if (fd->label == PROTOBUF_C_LABEL_REQUIRED)
+        return 1;
+    return *(const protobuf_c_boolean *)codec_at(message, fd->quantifier_offset) != 0;
+}
 
 /* The i-th value: a pointer to int32_t, char *, ProtobufCMessage *, ... */
-void *codec_item(const ProtobufCMessage *message, const struct atl_field *field, size_t i);
+static inline void *codec_item(const ProtobufCMessage *message, const struct atl_field *field, size_t i)
+{
+    const ProtobufCFieldDescriptor *fd = codec_fd(message, field);
+    void *member = codec_at(message, fd->offset);
+    if (fd->label != PROTOBUF_C_LABEL_REPEATED)
+        return member;
+    return *(unsigned char **)member + i * codec_value_size(fd);
+}
 
 /* Room for one more value (repeated: appended), marked as given. The array was made by this codec. */
 void *codec_add(ProtobufCMessage *message, const struct atl_field *field, struct atl_arena *arena);
@@ -126,7 +171,10 @@ uint64_t codec_as_uint(const ProtobufCFieldDescriptor *fd, const void *value);
 double codec_as_double(const ProtobufCFieldDescriptor *fd, const void *value);
 
 /* Whether the value takes 4 bytes in memory. */
-bool codec_value_is_small(const ProtobufCFieldDescriptor *fd);
+static inline bool codec_value_is_small(const ProtobufCFieldDescriptor *fd)
+{
+    return codec_value_size(fd) == 4;
+}
 
 /* Between the items of a list: comma, semicolon, blank. */
 bool codec_is_separator(char c);

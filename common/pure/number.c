@@ -110,14 +110,25 @@ bool atl_bool_from_text(const char *text, bool *ret_value)
     return false;
 }
 
-static size_t whole_to_text(uint64_t value, char *text)
+size_t atl_uint_to_text(uint64_t value, char text[ATL_NUMBER_MAX])
 {
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+        "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+        "8081828384858687888990919293949596979899";
     char digits[20];
     size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
+    while (value >= 100) {
+        at -= 2;
+        memcpy(digits + at, pairs + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    if (value >= 10) {
+        at -= 2;
+        memcpy(digits + at, pairs + 2 * value, 2);
+    } else {
+        digits[--at] = (char)('0' + value);
+    }
     memcpy(text, digits + at, sizeof digits - at);
     text[sizeof digits - at] = '\0';
     return sizeof digits - at;
@@ -136,7 +147,7 @@ static size_t short_fraction(double magnitude, char *text)
         if ((double)whole / power != magnitude)
             continue;
         uint64_t unit = (uint64_t)power;
-        size_t length = whole_to_text(whole / unit, text);
+        size_t length = atl_uint_to_text(whole / unit, text);
         if (places == 0)
             return length;
         text[length++] = '.';
@@ -202,7 +213,7 @@ size_t atl_size_to_text(uint64_t bytes, char text[ATL_NUMBER_MAX])
         bytes /= 1024;
         unit++;
     }
-    size_t length = whole_to_text(bytes, text);
+    size_t length = atl_uint_to_text(bytes, text);
     if (unit > 0) {
         text[length++] = units[unit - 1];
         text[length] = '\0';

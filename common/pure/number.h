@@ -16,6 +16,9 @@ bool atl_double_from_text(const char *text, double *ret_value);
 /* 1 yes on true, 0 no off false, in any case of letters. */
 bool atl_bool_from_text(const char *text, bool *ret_value);
 
+/* Decimal; returns the length. */
+size_t atl_uint_to_text(uint64_t value, char text[ATL_NUMBER_MAX]);
+
 /* The shortest text of the usual kinds that reads back as the same value; returns its length. Not a number
  * and infinite become 0: JSON has no text for them. */
 size_t atl_double_to_text(double value, char text[ATL_NUMBER_MAX]);
