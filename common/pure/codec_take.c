@@ -191,6 +191,17 @@ static bool take_key_alias(struct codec_reader *reader, const struct atl_message
     return false;
 }
 
+/* Blanks at the ends of a part or a value carry nothing, and would be lost at the end of a line. */
+static char *trimmed(char *text)
+{
+    text += strspn(text, CODEC_BLANKS);
+    size_t length = strlen(text);
+    while (length > 0 && codec_is_blank(text[length - 1]))
+        length--;
+    text[length] = '\0';
+    return text;
+}
+
 static void take_part(struct codec_reader *reader, const struct atl_message *table,
                       const ProtobufCMessage *message, char *part)
 {
@@ -198,20 +209,17 @@ static void take_part(struct codec_reader *reader, const struct atl_message *tab
     char *equals = strchr(part, '=');
     if (equals != NULL) {
         *equals = '\0';
+        part = trimmed(part);
+        const char *value = trimmed(equals + 1);
         if (codec_find(table, message, part, &place))
-            codec_take(reader, &place, part, equals + 1);
-        else if (!take_key_alias(reader, table, message, part, equals + 1))
+            codec_take(reader, &place, part, value);
+        else if (!take_key_alias(reader, table, message, part, value))
             codec_fault(&reader->faults, codec_quoted(NULL, part).text, "%s", not_defined);
     } else if (find_default_key(table, message, &place)) {
         codec_take(reader, &place, place.field->name, part);
     } else {
         codec_fault(&reader->faults, "", "value without key, but schema does not define a default key");
     }
-}
-
-static bool is_blank(const char *text)
-{
-    return text[strspn(text, CODEC_BLANKS)] == '\0';
 }
 
 ProtobufCMessage *codec_property_read(struct codec_reader *reader, const struct atl_message *table,
@@ -223,7 +231,8 @@ ProtobufCMessage *codec_property_read(struct codec_reader *reader, const struct 
         char *comma = strchr(part, ',');
         if (comma != NULL)
             *comma = '\0';
-        if (!is_blank(part))
+        part = trimmed(part);
+        if (part[0] != '\0')
             take_part(reader, table, message, part);
         part = comma == NULL ? NULL : comma + 1;
     }

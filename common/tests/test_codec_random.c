@@ -14,7 +14,7 @@ enum { ROUNDS = 400, DEPTH = 3 };
 struct limits {
     bool one_line;    /* no line breaks, no blanks at the ends */
     bool no_secrets;  /* fields that answers leave out */
-    bool in_property; /* no commas */
+    bool in_property; /* no commas, no blanks at the ends */
 };
 
 struct maker {
@@ -71,16 +71,17 @@ static char *random_text(struct maker *maker, bool in_list)
                                         "\x01"};
     struct atl_buf text = {0};
     size_t length = below(maker, 12);
+    bool trim = maker->limits.one_line || maker->limits.in_property;
     (void)atl_buf_reserve(&text, 0);
     for (size_t i = 0; i < length || (in_list && text.length == 0); i++) {
         const char *part = parts[below(maker, ATL_COUNT(parts))];
         char c = part[0];
         if ((in_list && codec_is_separator(c)) || (maker->limits.in_property && c == ',') ||
-            (maker->limits.one_line && (c == '\n' || ((c == ' ' || c == '\t') && text.length == 0))))
+            (maker->limits.one_line && c == '\n') || (trim && codec_is_blank(c) && text.length == 0))
             continue;
         atl_buf_text(&text, part);
     }
-    while (maker->limits.one_line && text.length > 0 && strchr(" \t", text.data[text.length - 1]) != NULL)
+    while (trim && text.length > 0 && codec_is_blank(text.data[text.length - 1]))
         text.length--;
     char *copy = atl_arena_strndup(maker->arena, text.data, text.length);
     atl_buf_done(&text);
