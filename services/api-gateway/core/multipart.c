@@ -61,40 +61,68 @@ static struct gw_part fault(struct gw_multipart *reader, const struct gw_fault *
     return (struct gw_part){.kind = GW_PART_FAULT, .fault = why};
 }
 
+/* One parameter of a header line: NAME=VALUE or NAME="VALUE". */
+struct parameter {
+    const char *name;
+    size_t name_size;
+    const char *value; /* NULL: it has none */
+    size_t value_size; /* as it stands there, without the quotes */
+    bool quoted;
+};
+
+/* Reads the parameter behind a semicolon; what follows it, or NULL when a quote is not closed. */
+static const char *read_parameter(const char *at, struct parameter *ret)
+{
+    *ret = (struct parameter){.name = at + strspn(at, " \t")};
+    ret->name_size = strcspn(ret->name, "=;");
+    at = ret->name + ret->name_size;
+    if (*at != '=')
+        return at;
+    ret->quoted = at[1] == '"';
+    ret->value = at + (ret->quoted ? 2 : 1);
+    at = ret->value;
+    while (*at != '\0' && *at != (ret->quoted ? '"' : ';')) {
+        bool escaped = ret->quoted && *at == '\\' && (at[1] == '"' || at[1] == '\\');
+        at += escaped ? 2 : 1;
+    }
+    ret->value_size = (size_t)(at - ret->value);
+    if (ret->quoted && *at != '"')
+        return NULL;
+    return at + strcspn(at, ";");
+}
+
+/* Undoes the escapes of a quoted value; false when there is no room. */
+static bool copy_value(const struct parameter *from, char *to, size_t room)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < from->value_size; i++) {
+        bool escaped = from->quoted && from->value[i] == '\\' && i + 1 < from->value_size &&
+                       (from->value[i + 1] == '"' || from->value[i + 1] == '\\');
+        if (escaped)
+            i++;
+        if (size + 1 >= room)
+            return false;
+        to[size++] = from->value[i];
+    }
+    to[size] = '\0';
+    return true;
+}
+
 /* Copies a parameter's value ("name", "filename") out of a Content-Disposition; -1 broken, 0 absent, 1 there.
  */
 static int disposition(const char *line, const char *name, char *to, size_t room)
 {
     size_t wanted = strlen(name);
     const char *at = strchr(line, ';');
-    while (at != NULL) {
-        at += 1 + strspn(at + 1, " \t");
-        size_t length = strcspn(at, "=;");
-        bool ours = length == wanted && strncasecmp(at, name, length) == 0 && at[length] == '=';
-        at += length;
-        if (*at != '=') {
-            at = *at == ';' ? at : NULL;
-            continue;
-        }
-        at++;
-        bool quoted = *at == '"';
-        at += quoted ? 1 : 0;
-        size_t size = 0;
-        for (; *at != '\0' && *at != (quoted ? '"' : ';'); at++) {
-            if (quoted && *at == '\\' && (at[1] == '"' || at[1] == '\\'))
-                at++;
-            if (ours && size + 1 >= room)
-                return -1;
-            if (ours)
-                to[size++] = *at;
-        }
-        if (quoted && *at != '"')
+    while (at != NULL && *at == ';') {
+        struct parameter parameter;
+        at = read_parameter(at + 1, &parameter);
+        if (at == NULL)
             return -1;
-        if (ours) {
-            to[size] = '\0';
-            return 1;
-        }
-        at = strchr(at, ';');
+        if (parameter.value == NULL || parameter.name_size != wanted ||
+            strncasecmp(parameter.name, name, wanted) != 0)
+            continue;
+        return copy_value(&parameter, to, room) ? 1 : -1;
     }
     return 0;
 }

@@ -222,28 +222,39 @@ static void update_watch(struct gw_conn *conn)
         atl_buf_done(&conn->out); /* an idle connection holds little */
 }
 
+/* One turn: what was left is read, what there is is written. */
+static void turn(struct gw_conn *conn)
+{
+    bool again = conn->again;
+    conn->again = false;
+    if (conn->state == GW_CONN_HANDSHAKE)
+        handshake(conn);
+    if (again && conn->state == GW_CONN_OPEN)
+        conn->protocol->proceed(conn);
+    if (again)
+        conn_read(conn);
+    if ((conn->state == GW_CONN_OPEN || conn->state == GW_CONN_CLOSING) && !conn->blocked)
+        pump(conn);
+}
+
+/* Everything is written: the connection ends. */
+static void end(struct gw_conn *conn)
+{
+    if (conn->linger)
+        begin_linger(conn);
+    else
+        gw_conn_kill(conn);
+}
+
 void gw_conn_serve(struct gw_conn *conn)
 {
     for (int i = 0; i < SERVES_PER_ROUND && conn->state < GW_CONN_LINGER; i++) {
-        bool again = conn->again;
-        conn->again = false;
-        if (conn->state == GW_CONN_HANDSHAKE)
-            handshake(conn);
-        if (again && conn->state == GW_CONN_OPEN)
-            conn->protocol->proceed(conn);
-        if (again)
-            conn_read(conn);
-        if ((conn->state == GW_CONN_OPEN || conn->state == GW_CONN_CLOSING) && !conn->blocked)
-            pump(conn);
+        turn(conn);
         if (!conn->again || conn->blocked)
             break;
     }
-    if (conn->state == GW_CONN_CLOSING && conn->out_at == conn->out.length && !conn->again) {
-        if (conn->linger)
-            begin_linger(conn);
-        else
-            gw_conn_kill(conn);
-    }
+    if (conn->state == GW_CONN_CLOSING && conn->out_at == conn->out.length && !conn->again)
+        end(conn);
     if (conn->state == GW_CONN_DEAD)
         return;
     if (conn->again && !conn->blocked)

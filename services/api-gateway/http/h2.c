@@ -73,19 +73,28 @@ static const struct gw_fault *add_header(struct gw_request *request, const char 
     return strcmp(name, "content-length") == 0 ? gw_head_length(head, value) : NULL;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *user)
+static char *copy_text(struct gw_request *request, nghttp2_rcbuf *buffer)
+{
+    nghttp2_vec vec = nghttp2_rcbuf_get_buf(buffer);
+    request->head_bytes += vec.len + 2;
+    if (request->head_bytes > GW_HEAD_BYTES_MAX)
+        return NULL;
+    return atl_arena_strndup(&request->arena, (const char *)vec.base, vec.len);
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+                     nghttp2_rcbuf *value, uint8_t flags, void *user)
 {
     (void)flags;
     (void)user;
     struct gw_request *request = request_of(session, frame->hd.stream_id);
     if (request == NULL || request->state != GW_READING_HEAD || request->replied)
         return 0; /* trailers say nothing to us */
-    request->head_bytes += name_size + value_size + 4;
+    const char *name_text = copy_text(request, name);
+    char *value_text = copy_text(request, value);
     const struct gw_fault *fault = &too_large;
-    if (request->head_bytes <= GW_HEAD_BYTES_MAX)
-        fault = add_header(request, atl_arena_strndup(&request->arena, (const char *)name, name_size),
-                           atl_arena_strndup(&request->arena, (const char *)value, value_size));
+    if (name_text != NULL && value_text != NULL)
+        fault = add_header(request, name_text, value_text);
     if (fault != NULL)
         gw_request_refuse(request, fault);
     return 0;
@@ -319,7 +328,7 @@ static nghttp2_session *session_new(struct gw_conn *conn)
     rc = nghttp2_option_new(&options);
     atl_assert(rc == 0);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);

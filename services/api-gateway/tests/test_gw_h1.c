@@ -22,7 +22,7 @@ static void a_request_is_read_into_its_parts(void **state)
 {
     (void)state;
     struct atl_arena arena = {0};
-    struct gw_head head;
+    struct gw_head head = {0};
     assert_int_equal(
         read_head("POST /api2/json/access/ticket?a=b%20c&_dc=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n"
                   "X-Two:   words here \t\r\nEmpty:\r\n\r\n",
@@ -90,7 +90,7 @@ static void every_refusal_has_its_status(void **state)
     };
     for (size_t i = 0; i < ATL_COUNT(cases); i++) {
         struct atl_arena arena = {0};
-        struct gw_head head;
+        struct gw_head head = {0};
         int status = read_head(cases[i].text, &arena, &head);
         if (status != cases[i].status)
             fail_msg("case %zu: status %d instead of %d for\n%s", i, status, cases[i].status, cases[i].text);
@@ -104,7 +104,7 @@ static void a_nul_byte_is_refused(void **state)
     static const char text[] = "GET / HTTP/1.1\r\nHost: x\0y\r\n\r\n";
     struct atl_arena arena = {0};
     struct gw_h1_scan scan = {0};
-    struct gw_head head;
+    struct gw_head head = {0};
     size_t size = 0;
     assert_null(gw_h1_find_end(&scan, text, sizeof text - 1, &size));
     assert_int_equal(size, sizeof text - 1);
@@ -118,7 +118,7 @@ static void lines_and_bytes_of_a_head_are_bounded(void **state)
     for (int lines = 63; lines <= 65; lines++) {
         struct atl_arena arena = {0};
         struct atl_buf text = {0};
-        struct gw_head head;
+        struct gw_head head = {0};
         atl_buf_text(&text, "GET / HTTP/1.1\r\nHost: x\r\n");
         for (int i = 1; i < lines; i++)
             atl_buf_printf(&text, "h%d: v\r\n", i);
@@ -130,7 +130,7 @@ static void lines_and_bytes_of_a_head_are_bounded(void **state)
     for (size_t size = 8191; size <= 8193; size++) {
         struct atl_arena arena = {0};
         struct atl_buf text = {0};
-        struct gw_head head;
+        struct gw_head head = {0};
         atl_buf_text(&text, "GET / HTTP/1.1\r\nHost: x\r\nA: ");
         while (text.length < size - 4)
             atl_buf_char(&text, 'a');
@@ -173,7 +173,7 @@ static void connection_headers_decide_about_the_next_request(void **state)
     };
     for (size_t i = 0; i < ATL_COUNT(cases); i++) {
         struct atl_arena arena = {0};
-        struct gw_head head;
+        struct gw_head head = {0};
         assert_int_equal(read_head(cases[i].text, &arena, &head), 0);
         assert_int_equal(head.keep_alive, cases[i].keep);
         atl_arena_done(&arena);
