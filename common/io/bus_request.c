@@ -133,7 +133,7 @@ void atl_bus_request_cancel(struct atl_request *request)
         return;
     request->cancelled = true;
     bool gone = false;
-    request->gone = &gone;
+    request->gone = &gone; /* cppcheck-suppress autoVariables ; taken back below, or the request is gone */
     while (!gone && request->children != NULL) /* their callbacks may answer the request */
         atl_bus_call_abort(request->children);
     if (gone)
@@ -449,6 +449,7 @@ void atl_bus_request_new(struct bus_port *port, const struct bus_identity *from,
         atl_bus_arena_give(port->bus, arena);
         return;
     }
+    atl_assert(request->method != NULL && request->input != NULL);
     request->fingerprint = atl_bus_hash(0, header->method, strlen(header->method));
     if (!(request->method->rpc->flags & ATL_R_IDEMPOTENT))
         request->fingerprint = atl_bus_hash(request->fingerprint, zmq_msg_data(payload), request->size);

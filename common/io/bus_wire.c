@@ -14,22 +14,18 @@ enum {
 int atl_bus_receive(void *socket, zmq_msg_t parts[3])
 {
     int count = 0;
+    zmq_msg_t spare;            /* for parts that nobody wants */
+    (void)zmq_msg_init(&spare); /* never fails, as below */
     for (int i = 0; i < 3; i++)
-        (void)zmq_msg_init(&parts[i]); /* never fails */
-    for (;;) {
-        zmq_msg_t spare;
+        (void)zmq_msg_init(&parts[i]);
+    for (bool more = true; more; count++) {
         zmq_msg_t *part = count < 3 ? &parts[count] : &spare;
-        if (count >= 3)
-            (void)zmq_msg_init(part);
         if (zmq_msg_recv(part, socket, ZMQ_DONTWAIT) < 0)
-            return count;
-        bool more = zmq_msg_more(part);
-        if (count >= 3)
-            (void)zmq_msg_close(part);
-        count++;
-        if (!more)
-            return count;
+            break;
+        more = zmq_msg_more(part);
     }
+    (void)zmq_msg_close(&spare);
+    return count;
 }
 
 void atl_bus_parts_close(zmq_msg_t parts[3])
@@ -137,11 +133,8 @@ static void monitor_delete(struct bus_monitor *monitor)
 }
 
 /* Nobody sends on this socket, so its descriptor alone says when to look; it must be emptied each time. */
-static void monitor_ready(void *user, unsigned int events)
+static void monitor_drain(struct bus_monitor *monitor)
 {
-    (void)events;
-    struct bus_monitor *monitor = user;
-    monitor->busy = true;
     zmq_msg_t parts[3];
     int count = 1;
     while (count > 0 && !monitor->freed) {
@@ -153,6 +146,14 @@ static void monitor_ready(void *user, unsigned int events)
         if (event != 0)
             monitor->fn(monitor->user, event);
     }
+}
+
+static void monitor_ready(void *user, unsigned int events)
+{
+    (void)events;
+    struct bus_monitor *monitor = user;
+    monitor->busy = true;
+    monitor_drain(monitor);
     monitor->busy = false;
     if (monitor->freed)
         monitor_delete(monitor);
@@ -175,7 +176,7 @@ struct bus_monitor *atl_bus_monitor(struct atl_bus *bus, void *socket, bus_monit
     rc = zmq_getsockopt(monitor->pair, ZMQ_FD, &fd, &size);
     atl_assert(rc == 0);
     monitor->watch = atl_loop_fd(bus->loop, fd, ATL_READ, monitor_ready, monitor);
-    monitor_ready(monitor, ATL_READ); /* what came before the watch */
+    monitor_drain(monitor); /* connecting has used up the descriptor's edge; no event is possible yet */
     return monitor;
 }
 

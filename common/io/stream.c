@@ -89,9 +89,10 @@ static void free_stream(struct atl_stream *stream)
     free(stream);
 }
 
-void atl_stream_close(struct atl_stream *stream)
+/* The connection is over; the memory stays until whoever is busy with it leaves. */
+static void bury(struct atl_stream *stream)
 {
-    if (stream == NULL || stream->dead)
+    if (stream->dead)
         return;
     stream->dead = true;
     unlink_stream(stream);
@@ -101,23 +102,24 @@ void atl_stream_close(struct atl_stream *stream)
     stream->opening = NULL;
     (void)close(stream->fd);
     stream->fd = -1;
+}
+
+void atl_stream_close(struct atl_stream *stream)
+{
+    if (stream == NULL || stream->dead)
+        return;
+    bury(stream);
     if (!stream->busy)
         free_stream(stream);
 }
 
+/* Tells, and buries; for one that is marked busy. */
 static void fail(struct atl_stream *stream, enum atl_code code)
 {
     const struct atl_stream_events *events = stream->events;
-    if (events != NULL && events->on_error != NULL && !stream->dead) {
-        bool outer = stream->busy;
-        stream->busy = true;
+    if (events != NULL && events->on_error != NULL && !stream->dead)
         events->on_error(stream, code, stream->user);
-        stream->busy = outer;
-    }
-    if (!stream->dead)
-        atl_stream_close(stream);
-    else if (!stream->busy)
-        free_stream(stream);
+    bury(stream);
 }
 
 static void ready(void *user, unsigned int events);
@@ -232,7 +234,7 @@ static bool take_token(struct atl_stream *stream)
     if (link == NULL || (*link)->expires <= atl_clock_monotonic()) {
         (void)send(stream->fd, refused, sizeof refused - 1,
                    MSG_NOSIGNAL | MSG_DONTWAIT); /* it may not listen */
-        atl_stream_close(stream);
+        bury(stream);
         return false;
     }
     stream->in_start = ATL_STREAM_TOKEN_SIZE;
@@ -250,7 +252,7 @@ static void hand_over(struct atl_stream *stream)
     if (stream->events == NULL) {
         if (stream->in_end < ATL_STREAM_TOKEN_SIZE) {
             if (stream->ended)
-                atl_stream_close(stream);
+                bury(stream);
             return;
         }
         if (!take_token(stream))
@@ -314,9 +316,8 @@ static void ready(void *user, unsigned int events)
         if (good)
             hand_over(stream);
     }
-    if (!good && !stream->dead) {
+    if (!good)
         fail(stream, ATL_E_UNAVAILABLE);
-    }
     leave(stream);
 }
 
@@ -365,12 +366,15 @@ static void tick(void *user)
     atl_ns now = atl_clock_monotonic();
     expire_offers(streams, now);
     for (struct atl_stream *stream = streams->first; stream != NULL;) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): one that was freed below is no longer in the list */
         atl_ns longest = stream->events == NULL ? TOKEN_TIME : streams->idle;
         if (longest == 0 || now - stream->last_byte < longest) {
             stream = stream->next;
             continue;
         }
+        stream->busy = true;
         fail(stream, ATL_E_DEADLINE);
+        free_stream(stream);
         stream = streams->first; /* the callback may have changed the list */
     }
     if (streams->offers != NULL || streams->first != NULL)
@@ -454,8 +458,11 @@ void atl_streams_close(struct atl_streams **pointer)
     *pointer = NULL;
     if (streams == NULL)
         return;
-    while (streams->first != NULL)
-        atl_stream_close(streams->first);
+    struct atl_stream *next = NULL;
+    for (struct atl_stream *stream = streams->first; stream != NULL; stream = next) {
+        next = stream->next;
+        atl_stream_close(stream);
+    }
     while (streams->offers != NULL)
         drop_offer(streams, &streams->offers);
     atl_timer_free(streams->tick);

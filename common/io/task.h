@@ -146,12 +146,17 @@ void atl_task_list(struct atl_task_reader *reader, const struct atl_upid_filter 
 ATL_MUST_CHECK enum atl_code atl_task_status(struct atl_task_reader *reader, const char *upid,
                                              struct atl_task_info *ret_info, struct atl_error *err);
 
-/* Lines start .. start+limit-1 (start counts from 0; limit 0: all) of the log; ret_total: lines there are
- * now. */
-ATL_MUST_CHECK enum atl_code atl_task_read_log(struct atl_task_reader *reader, const char *upid, size_t start,
-                                               size_t limit, struct atl_arena *arena,
-                                               const char *const **ret_lines, size_t *ret_count,
-                                               size_t *ret_total, struct atl_error *err);
+/* A part of a log: start and limit go in, the rest comes out, in the arena. */
+struct atl_task_log_part {
+    size_t start; /* first line, from 0 */
+    size_t limit; /* lines at most; 0: all */
+    const char *const *lines;
+    size_t count;
+    size_t total; /* lines there are now */
+};
+ATL_MUST_CHECK enum atl_code atl_task_read_log(struct atl_task_reader *reader, const char *upid,
+                                               struct atl_arena *arena, struct atl_task_log_part *part,
+                                               struct atl_error *err);
 
 /* Asks the task to stop: SIGTERM to the worker and its group, after making sure that the pid is still it. A
  * task that has ended is not an error; one that waits never starts. */

@@ -246,9 +246,8 @@ void atl_task_list(struct atl_task_reader *reader, const struct atl_upid_filter 
     *ret_total = listing.count;
 }
 
-enum atl_code atl_task_read_log(struct atl_task_reader *reader, const char *upid, size_t start, size_t limit,
-                                struct atl_arena *arena, const char *const **ret_lines, size_t *ret_count,
-                                size_t *ret_total, struct atl_error *err)
+enum atl_code atl_task_read_log(struct atl_task_reader *reader, const char *upid, struct atl_arena *arena,
+                                struct atl_task_log_part *part, struct atl_error *err)
 {
     struct finding finding;
     struct atl_upid parts;
@@ -266,15 +265,15 @@ enum atl_code atl_task_read_log(struct atl_task_reader *reader, const char *upid
     for (const char *at = text.data; at < end; total++) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         size_t length = (size_t)((stop != NULL ? stop : end) - at);
-        if (total >= start && (limit == 0 || count < limit)) {
+        if (total >= part->start && (part->limit == 0 || count < part->limit)) {
             lines = atl_arena_grow(arena, lines, count, &capacity, sizeof *lines);
             lines[count++] = atl_arena_strndup(arena, at, length);
         }
         at += length + 1;
     }
-    *ret_lines = lines;
-    *ret_count = count;
-    *ret_total = total;
+    part->lines = lines;
+    part->count = count;
+    part->total = total;
     return ATL_OK;
 }
 

@@ -180,7 +180,7 @@ bool atl_spool_locked(const char *dir)
 static void clean_line(char line[ATL_TASK_LINE_MAX + 1], const char *text)
 {
     size_t length = 0;
-    for (; text[length] != '\0' && length < ATL_TASK_LINE_MAX - 1; length++)
+    for (; length < ATL_TASK_LINE_MAX - 1 && text[length] != '\0'; length++)
         line[length] = (unsigned char)text[length] < 0x20 && text[length] != '\t' ? '?' : text[length];
     line[length] = '\n';
     line[length + 1] = '\0';

@@ -80,11 +80,12 @@ static void put_line(struct atl_task *task, const char *text)
         atl_log(ATL_WARNING, "task-log-full", "the log of %s takes no more lines", task->info.upid);
 }
 
+ATL_PRINTF(3, 0)
 static void put_lines(struct atl_task *task, const char *prefix, const char *format, va_list args)
 {
     char text[ATL_TASK_LINE_MAX];
     size_t length = strlen(prefix);
-    memcpy(text, prefix, length);
+    (void)atl_copy(text, sizeof text, prefix);
     (void)vsnprintf(text + length, sizeof text - length, format, args); /* cut when too long */
     char *rest = text;
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n"))

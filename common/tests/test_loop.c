@@ -19,13 +19,13 @@ struct log {
 static void note_a(void *user)
 {
     struct log *log = user;
-    strcat(log->text, "a");
+    log->text[strlen(log->text)] = 'a';
 }
 
 static void note_b(void *user)
 {
     struct log *log = user;
-    strcat(log->text, "b");
+    log->text[strlen(log->text)] = 'b';
     atl_loop_stop(log->loop);
 }
 

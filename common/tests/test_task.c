@@ -195,14 +195,12 @@ static void assert_log(struct fixture *f, const char *upid, const char *expected
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     ATL_BUF_AT_EXIT struct atl_buf text = {0};
-    const char *const *lines = NULL;
-    size_t count = 0;
-    size_t total = 0;
+    struct atl_task_log_part part = {0};
     struct atl_error err = {0};
-    assert_atl_ok(atl_task_read_log(f->reader, upid, 0, 0, &arena, &lines, &count, &total, &err), &err);
-    assert_int_equal(count, total);
-    for (size_t i = 0; i < count; i++)
-        atl_buf_printf(&text, "%s|", lines[i]);
+    assert_atl_ok(atl_task_read_log(f->reader, upid, &arena, &part, &err), &err);
+    assert_int_equal(part.count, part.total);
+    for (size_t i = 0; i < part.count; i++)
+        atl_buf_printf(&text, "%s|", part.lines[i]);
     assert_string_equal(text.data != NULL ? text.data : "", expected);
 }
 
@@ -220,13 +218,11 @@ static void a_task_runs_logs_and_ends(void **state)
         atl_loop_step(f->loop, 5 * ATL_MS);
     assert_false(atl_task_alive(f->tasks, upid));
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    const char *const *lines = NULL;
-    size_t count = 0;
-    size_t total = 0;
-    assert_int_equal(atl_task_read_log(f->reader, upid, 1, 2, &arena, &lines, &count, &total, NULL), ATL_OK);
-    assert_int_equal(count, 2);
-    assert_int_equal(total, 5);
-    assert_string_equal(lines[0], "two");
+    struct atl_task_log_part part = {.start = 1, .limit = 2};
+    assert_int_equal(atl_task_read_log(f->reader, upid, &arena, &part, NULL), ATL_OK);
+    assert_int_equal(part.count, 2);
+    assert_int_equal(part.total, 5);
+    assert_string_equal(part.lines[0], "two");
 }
 
 static void every_end_has_its_words(void **state)
