@@ -84,6 +84,45 @@ int cmp_ct_halt_signal(const char *status_text, int sigrtmin)
     return POWER;
 }
 
+int cmp_ct_signal(const char *name, int sigrtmin)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } table[] = {{"HUP", 1},   {"INT", 2},   {"QUIT", 3},  {"KILL", 9},
+                 {"USR1", 10}, {"USR2", 12}, {"TERM", 15}, {"PWR", 30}};
+    if (strncmp(name, "SIG", 3) == 0)
+        name += 3;
+    if (name[0] >= '1' && name[0] <= '9') {
+        long number = strtol(name, NULL, 10);
+        return number <= 64 ? (int)number : 0;
+    }
+    if (strncmp(name, "RTMIN+", 6) == 0) {
+        long offset = strtol(name + 6, NULL, 10);
+        return offset >= 0 && offset <= 30 ? sigrtmin + (int)offset : 0;
+    }
+    for (size_t i = 0; i < ATL_COUNT(table); i++)
+        if (strcmp(name, table[i].name) == 0)
+            return table[i].number;
+    return 0;
+}
+
+void cmp_ct_cpu_list_count(const char *list, uint32_t *load, uint32_t cpus)
+{
+    for (const char *at = list; *at >= '0' && *at <= '9';) {
+        char *end = NULL;
+        unsigned long first = strtoul(at, &end, 10);
+        unsigned long last = first;
+        if (*end == '-')
+            last = strtoul(end + 1, &end, 10);
+        for (unsigned long cpu = first; cpu <= last && cpu < cpus; cpu++)
+            load[cpu]++;
+        at = *end == ',' ? end + 1 : end;
+        if (*end != ',')
+            break;
+    }
+}
+
 const char *cmp_ct_cgroup_of(const char *text, const char *controller, unsigned int version,
                              struct atl_arena *arena)
 {

@@ -120,14 +120,14 @@ static const char *last_words(struct atl_buf *errors)
 }
 
 static enum atl_code run_helper(const struct cmp_lxc_host *host, const char *name, const char *order,
-                                int limit_s, struct atl_error *err)
+                                int limit_s, struct atl_buf *output, struct atl_error *err)
 {
     ATL_BUF_AT_EXIT struct atl_buf errors = {0};
     ATL_FREE_AT_EXIT char *program = atl_format("%s/%s", host->helper_dir, name);
     const char *const argv[] = {program, order, NULL};
     const struct atl_process_options options = {
         .argv = argv, .capture = 65536, .timeout = limit_s * ATL_SECOND};
-    enum atl_code code = atl_process_run(&options, NULL, &errors, err);
+    enum atl_code code = atl_process_run(&options, output, &errors, err);
     const char *words = code == ATL_E_STATE ? last_words(&errors) : NULL;
     return words != NULL ? atl_fail(err, code, NULL, "%s", words) : code;
 }
@@ -164,7 +164,7 @@ enum atl_code cmp_lxc_start_wait(const struct cmp_lxc_host *host, uint32_t vmid,
         code = write_new(atl_arena_format(&arena, "%s/seccomp", folder), plan->seccomp, strlen(plan->seccomp),
                          err);
     if (code == ATL_OK)
-        code = run_helper(host, "atoll-lxc-start", order, START_LIMIT_S, err);
+        code = run_helper(host, "atoll-lxc-start", order, START_LIMIT_S, NULL, err);
     (void)unlink(order); /* may hold keys; gone already when it was never written */
     spec->name = spec->lxc_path = spec->folder = NULL;
     spec->cgroup = NULL;
@@ -173,8 +173,10 @@ enum atl_code cmp_lxc_start_wait(const struct cmp_lxc_host *host, uint32_t vmid,
 }
 
 enum atl_code cmp_lxc_unpack_wait(const struct cmp_lxc_host *host, uint32_t vmid,
-                                  Atoll__Lxc__V1__UnpackSpec *spec, struct atl_error *err)
+                                  Atoll__Lxc__V1__UnpackSpec *spec, char ret_ostype[CMP_LXC_OSTYPE],
+                                  struct atl_error *err)
 {
+    ATL_BUF_AT_EXIT struct atl_buf output = {0};
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     char *folder = cmp_lxc_folder(host, vmid, &arena);
     spec->folder = folder;
@@ -187,8 +189,11 @@ enum atl_code cmp_lxc_unpack_wait(const struct cmp_lxc_host *host, uint32_t vmid
     if (code == ATL_OK)
         code = write_new(order, packed, size, err);
     if (code == ATL_OK)
-        code = run_helper(host, "atoll-lxc-unpack", order, UNPACK_LIMIT_S, err);
+        code = run_helper(host, "atoll-lxc-unpack", order, UNPACK_LIMIT_S, &output, err);
     (void)unlink(order); /* holds a password's hash */
+    const char *line = output.data != NULL ? strstr(output.data, "ostype ") : NULL;
+    if (code == ATL_OK && (line == NULL || sscanf(line, "ostype %15s", ret_ostype) != 1))
+        code = atl_fail(err, ATL_E_INTERNAL, NULL, "the template was unpacked, but its kind is not known");
     return code;
 }
 

@@ -48,9 +48,11 @@ ATL_MUST_CHECK enum atl_code cmp_lxc_start_wait(const struct cmp_lxc_host *host,
                                                 const struct cmp_lxc_plan *plan,
                                                 Atoll__Lxc__V1__StartSpec *spec, struct atl_error *err);
 
-/* Runs atoll-lxc-unpack. Errors: its own. */
+enum { CMP_LXC_OSTYPE = 16 };
+/* Runs atoll-lxc-unpack. An empty ostype in the setup is found out and answered. Errors: its own. */
 ATL_MUST_CHECK enum atl_code cmp_lxc_unpack_wait(const struct cmp_lxc_host *host, uint32_t vmid,
-                                                 Atoll__Lxc__V1__UnpackSpec *spec, struct atl_error *err);
+                                                 Atoll__Lxc__V1__UnpackSpec *spec,
+                                                 char ret_ostype[CMP_LXC_OSTYPE], struct atl_error *err);
 
 /* What runs under that id. False: nothing does. A file of a run that has ended is removed. */
 bool cmp_lxc_running(const struct cmp_lxc_host *host, uint32_t vmid, struct cmp_ct_run *ret_run);
@@ -87,6 +89,10 @@ bool cmp_lxc_is_frozen(const struct cmp_lxc_host *host, uint32_t vmid);
 ATL_MUST_CHECK enum atl_code cmp_lxc_limits_apply(const struct cmp_lxc_host *host, uint32_t vmid,
                                                   const Atoll__Lxc__V1__Config *config,
                                                   const struct cmp_lxc_facts *facts, struct atl_error *err);
+
+/* How many running containers (but vmid) are bound to each CPU; load has host->cpus places, zeroed. Those
+ * that may use all CPUs are not counted. */
+void cmp_lxc_cpu_load(const struct cmp_lxc_host *host, uint32_t vmid, uint32_t *load);
 
 struct cmp_lxc_use {
     uint64_t memory_bytes;

@@ -1,4 +1,5 @@
 /* Limits, use and freezing of containers: files of cgroups, both versions. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -174,4 +175,27 @@ void cmp_lxc_use(const struct cmp_lxc_host *host, uint32_t vmid, const struct cm
     if (clock_gettime(CLOCK_BOOTTIME, &now) == 0 && ticks > 0)
         use.uptime_s = less((uint64_t)now.tv_sec, run->init_start / (uint64_t)ticks);
     *ret_use = use;
+}
+
+void cmp_lxc_cpu_load(const struct cmp_lxc_host *host, uint32_t vmid, uint32_t *load)
+{
+    DIR *folder = opendir(host->run_dir);
+    if (folder == NULL)
+        return;
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+        uint32_t other = (uint32_t)cmp_ct_number(entry->d_name);
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9' || other == vmid)
+            continue;
+        uint32_t *bound = atl_arena_array(&arena, uint32_t, host->cpus);
+        cmp_ct_cpu_list_count(
+            cmp_lxc_read(cmp_lxc_cgroup_path(host, other, "cpuset", "cpuset.cpus", &arena), &arena), bound,
+            host->cpus);
+        uint32_t count = 0;
+        for (uint32_t cpu = 0; cpu < host->cpus; cpu++)
+            count += bound[cpu];
+        for (uint32_t cpu = 0; count < host->cpus && cpu < host->cpus; cpu++)
+            load[cpu] += bound[cpu];
+    }
+    (void)closedir(folder); /* only read from */
 }

@@ -16,6 +16,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "core/lxc_make.h"
+#include "core/lxc_setup.h"
 #include "helper/helper.h"
 
 enum { BLOCK_BYTES = 1 << 18, ENTRIES_MAX = 10000000 };
@@ -113,6 +115,21 @@ static enum atl_code extract(struct archive *in, struct archive *out, struct atl
     return ATL_OK;
 }
 
+/* Which files there are to write depends on the kind of system, which only the template knows. */
+static enum atl_code tell_the_guest(Atoll__Lxc__V1__Setup *setup, struct atl_error *err)
+{
+    size_t size = 0;
+    ATL_FREE_AT_EXIT char *release = ct_file_read("/etc/os-release", CMP_LXC_FILE_BYTES, &size);
+    ATL_FREE_AT_EXIT char *ostype =
+        atl_strdup(setup->ostype[0] != '\0' ? setup->ostype : cmp_lxc_ostype(release != NULL ? release : ""));
+    (void)printf("ostype %s\n", ostype);
+    char *given = setup->ostype;
+    setup->ostype = ostype;
+    enum atl_code code = ct_setup_apply(setup, err);
+    setup->ostype = given;
+    return code;
+}
+
 static enum atl_code inside(void *user, struct atl_error *err)
 {
     const struct order *order = user;
@@ -129,7 +146,7 @@ static enum atl_code inside(void *user, struct atl_error *err)
     (void)archive_read_free(in);   /* reported above */
     (void)archive_write_free(out); /* reported above */
     if (code == ATL_OK && order->spec->setup != NULL)
-        code = ct_setup_apply(order->spec->setup, err);
+        code = tell_the_guest(order->spec->setup, err);
     int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (code == ATL_OK && (root < 0 || syncfs(root) != 0))
         code = atl_fail(err, ATL_E_IO, NULL, "cannot write the volume out: %s", strerror(errno));

@@ -94,7 +94,8 @@ static void unpack(const struct cmp_lxc_host *host, const char *archive)
     spec.setup = &setup;
     setup.has_first = setup.first = true;
     root_mount.has_format = root_mount.format = true;
-    enum atl_code code = cmp_lxc_unpack_wait(host, VMID, &spec, &error);
+    char found[CMP_LXC_OSTYPE];
+    enum atl_code code = cmp_lxc_unpack_wait(host, VMID, &spec, found, &error);
     root_mount.has_format = false;
     setup.first = false;
     assert_atl_ok(code, &error);

@@ -1,0 +1,453 @@
+/* Containers in the agent: who runs, their use, their start with the node, leftovers. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "atoll/lxc/v1/lxc.atl.h"
+#include "core/lxc_volume.h"
+#include "io/log.h"
+#include "lxc_part.h"
+#include "lxc_work.h"
+#include "push.h"
+
+/* --- who runs
+ * ----------------------------------------------------------------------------------------------------- */
+
+struct lxc_guest *lxc_part_find(const struct lxc_part *part, uint32_t vmid)
+{
+    for (struct lxc_guest *guest = part->guests; guest != NULL; guest = guest->next)
+        if (guest->vmid == vmid)
+            return guest;
+    return NULL;
+}
+
+static void forget(struct lxc_guest *guest)
+{
+    struct lxc_guest **place = &guest->part->guests;
+    while (*place != guest)
+        place = &(*place)->next;
+    *place = guest->next;
+    atl_watch_free(guest->watch);
+    (void)close(guest->monitor_fd); /* a process descriptor */
+    free(guest);
+}
+
+static void log_guest(const char *event, uint32_t vmid, const char *what)
+{
+    char id[16];
+    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
+    const struct atl_log_field fields[] = {{"ATOLL_VMID", id}};
+    atl_log_event(ATL_NOTICE, event, fields, ATL_COUNT(fields), "container %s %s", id, what);
+}
+
+/* The monitor has ended: so has the container. */
+static void ended(void *user, unsigned int events)
+{
+    (void)events;
+    struct lxc_guest *guest = user;
+    struct lxc_part *part = guest->part;
+    uint32_t vmid = guest->vmid;
+    struct cmp_ct_run run;
+    forget(guest);
+    if (!cmp_lxc_running(&part->host, vmid, &run)) { /* a new one may be up already */
+        log_guest("guest-stopped", vmid, "stopped");
+        char topic[32];
+        (void)snprintf(topic, sizeof topic, "guest/%" PRIu32 "/state", vmid);
+        atl_bus_publish(part->cmp->bus, topic, NULL);
+    } else {
+        (void)lxc_part_look(part, vmid); /* asked again by whoever needs it */
+    }
+    cmp_push_soon(part->cmp->push);
+}
+
+struct lxc_guest *lxc_part_look(struct lxc_part *part, uint32_t vmid)
+{
+    struct cmp_ct_run run;
+    struct lxc_guest *guest = lxc_part_find(part, vmid);
+    if (!cmp_lxc_running(&part->host, vmid, &run))
+        return NULL; /* its watch tells of its end */
+    if (guest != NULL && guest->run.monitor == run.monitor && guest->run.monitor_start == run.monitor_start) {
+        guest->run = run; /* it may have rebooted */
+        return guest;
+    }
+    if (guest != NULL)
+        forget(guest);
+    int fd = (int)syscall(SYS_pidfd_open, run.monitor, 0);
+    if (fd < 0)
+        return NULL; /* ended in between */
+    guest = atl_new0(struct lxc_guest);
+    guest->vmid = vmid;
+    guest->run = run;
+    guest->part = part;
+    guest->monitor_fd = fd;
+    guest->next = part->guests;
+    part->guests = guest;
+    guest->watch = atl_loop_fd(part->cmp->loop, fd, ATL_READ, ended, guest);
+    log_guest("guest-started", vmid, "runs");
+    char topic[32];
+    (void)snprintf(topic, sizeof topic, "guest/%" PRIu32 "/state", vmid);
+    atl_bus_publish(part->cmp->bus, topic, NULL);
+    return guest;
+}
+
+/* Finds what runs: the agent may have been away. */
+static void look_all(struct lxc_part *part)
+{
+    DIR *folder = opendir(part->host.run_dir);
+    if (folder == NULL)
+        return; /* no container ever ran since the machine came up */
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        uint64_t vmid = cmp_ct_number(entry->d_name);
+        if (vmid >= 100 && vmid <= 999999999)
+            (void)lxc_part_look(part, (uint32_t)vmid); /* NULL: it is a leftover */
+    }
+    (void)closedir(folder); /* only read from */
+}
+
+const char *lxc_part_state(const struct lxc_part *part, uint32_t vmid)
+{
+    return lxc_part_find(part, vmid) != NULL ? "running" : "stopped";
+}
+
+/* --- use
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+void lxc_part_use(struct lxc_part *part, struct lxc_guest *guest, const Atoll__Lxc__V1__Config *config,
+                  struct cmp_lxc_use *ret_use)
+{
+    enum { NETS_MAX = 32 };
+    uint32_t nets[NETS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; config != NULL && i < config->n_net && count < NETS_MAX; i++)
+        nets[count++] = config->net[i]->index;
+    cmp_lxc_use(&part->host, guest->vmid, &guest->run, nets, count, ret_use);
+    atl_ns now = atl_clock_monotonic();
+    if (guest->sampled_at == 0) {
+        guest->cpu_ns = ret_use->cpu_ns;
+        guest->sampled_at = now;
+    } else if (now - guest->sampled_at >= ATL_SECOND && ret_use->cpu_ns >= guest->cpu_ns) {
+        guest->cpu_cores = (double)(ret_use->cpu_ns - guest->cpu_ns) / (double)(now - guest->sampled_at);
+        guest->cpu_ns = ret_use->cpu_ns;
+        guest->sampled_at = now;
+    }
+}
+
+/* --- files
+ * -------------------------------------------------------------------------------------------------------- */
+
+enum atl_code lxc_part_doc(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena,
+                           struct cmp_lxc_doc *ret_doc, struct atl_error *err)
+{
+    const struct atl_file *file = cmp_config_file(part->cmp, "lxc", vmid);
+    if (file == NULL)
+        return atl_fail(err, ATL_E_ABSENT, NULL,
+                        "Configuration file 'nodes/%s/lxc/%" PRIu32 ".conf' does not exist",
+                        part->cmp->options.node, vmid);
+    return cmp_lxc_doc_read(file->bytes, file->size, arena, ret_doc, err);
+}
+
+struct cmp_lxc_facts lxc_part_facts(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena)
+{
+    return (struct cmp_lxc_facts){.vmid = vmid,
+                                  .cgroup_version = part->host.cgroup_version,
+                                  .cgroup_base = part->host.cgroup_base,
+                                  .run_dir = cmp_lxc_folder(&part->host, vmid, arena),
+                                  .map_first = 100000,
+                                  .map_count = 65536,
+                                  .apparmor = part->host.apparmor ? "generated" : NULL,
+                                  .swap_accounting = part->host.swap_accounting,
+                                  .host_cpus = part->host.cpus};
+}
+
+bool lxc_part_random(uint8_t random[CMP_LXC_RANDOM])
+{
+    return getrandom(random, CMP_LXC_RANDOM, 0) == (ssize_t)CMP_LXC_RANDOM;
+}
+
+const char *lxc_part_mac_prefix(const struct lxc_part *part, struct atl_arena *arena)
+{
+    const struct atl_file *file = atl_mirror_get(part->cmp->mirror, "datacenter.cfg");
+    return file != NULL ? cmp_lxc_option(file->bytes, "mac_prefix", arena) : NULL;
+}
+
+/* The id in "nodes/pve/lxc/101.conf"; 0: another file. */
+static uint32_t vmid_of(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    char *end = NULL;
+    if (name == NULL)
+        return 0;
+    unsigned long vmid = strtoul(name + 1, &end, 10);
+    return end != name + 1 && strcmp(end, ".conf") == 0 && vmid <= 999999999 ? (uint32_t)vmid : 0;
+}
+
+/* --- the part's table
+ * --------------------------------------------------------------------------------------------- */
+
+struct each {
+    struct lxc_part *part;
+    struct cmp_status *status;
+    struct cmp_boot_guest *boot;
+    size_t room;
+    size_t count;
+};
+
+static Atoll__Store__V1__GuestStatus *guest_status(struct lxc_part *part, uint32_t vmid,
+                                                   const Atoll__Lxc__V1__Config *config,
+                                                   struct atl_arena *arena)
+{
+    static char type[] = "lxc";
+    Atoll__Store__V1__GuestStatus *row = atl_arena_new(arena, Atoll__Store__V1__GuestStatus);
+    atoll__store__v1__guest_status__init(row);
+    row->vmid = vmid;
+    row->type = type;
+    row->status = atl_arena_strdup(arena, lxc_part_state(part, vmid));
+    double cores = config->has_cpulimit && config->cpulimit > 0 ? config->cpulimit
+                   : config->has_cores                          ? (double)config->cores
+                                                                : part->host.cpus;
+    row->has_maxcpu = row->has_maxmem = row->has_maxdisk = true;
+    row->maxcpu = cores;
+    row->maxmem = (uint64_t)(config->has_memory ? config->memory : CMP_LXC_MEMORY_MIB) << 20;
+    row->maxdisk = config->rootfs != NULL ? cmp_lxc_size_bytes(config->rootfs->size) : 0;
+    struct lxc_guest *guest = lxc_part_find(part, vmid);
+    if (guest == NULL)
+        return row;
+    struct cmp_lxc_use use;
+    lxc_part_use(part, guest, config, &use);
+    row->has_cpu = row->has_mem = row->has_disk = row->has_diskread = row->has_diskwrite = row->has_netin =
+        row->has_netout = row->has_uptime = true;
+    row->cpu = cores > 0 ? guest->cpu_cores / cores : 0;
+    row->mem = use.memory_bytes;
+    row->disk = use.disk_bytes;
+    row->diskread = use.read_bytes;
+    row->diskwrite = use.written_bytes;
+    row->netin = use.net_in_bytes;
+    row->netout = use.net_out_bytes;
+    row->uptime = use.uptime_s;
+    if (row->maxdisk == 0)
+        row->maxdisk = use.disk_total_bytes;
+    return row;
+}
+
+static void status_one(const char *path, const struct atl_file *file, void *user)
+{
+    struct each *each = user;
+    struct cmp_lxc_doc doc;
+    uint32_t vmid = vmid_of(path);
+    if (vmid == 0 || cmp_lxc_doc_read(file->bytes, file->size, each->status->arena, &doc, NULL) != ATL_OK)
+        return;
+    each->status->guests[each->status->guest_count++] =
+        guest_status(each->part, vmid, doc.now->config, each->status->arena);
+}
+
+static void count_one(const char *path, const struct atl_file *file, void *user)
+{
+    (void)file;
+    struct each *each = user;
+    each->count += vmid_of(path) != 0;
+}
+
+static void own_prefix(const struct lxc_part *part, char *prefix, size_t size)
+{
+    (void)snprintf(prefix, size, "nodes/%s/lxc/", part->cmp->options.node);
+}
+
+static int by_vmid(const void *a, const void *b)
+{
+    const Atoll__Store__V1__GuestStatus *const *left = a;
+    const Atoll__Store__V1__GuestStatus *const *right = b;
+    return (*left)->vmid < (*right)->vmid ? -1 : (*left)->vmid > (*right)->vmid;
+}
+
+static void part_status(void *self, struct cmp_status *status)
+{
+    char prefix[160];
+    struct each each = {.part = self, .status = status};
+    own_prefix(self, prefix, sizeof prefix);
+    atl_mirror_each(each.part->cmp->mirror, prefix, count_one, &each);
+    status->guests = atl_arena_array(status->arena, Atoll__Store__V1__GuestStatus *, each.count + 1);
+    status->guest_count = 0;
+    atl_mirror_each(each.part->cmp->mirror, prefix, status_one, &each);
+    if (status->guest_count > 1)
+        qsort(status->guests, status->guest_count, sizeof(*status->guests), by_vmid);
+}
+
+static void boot_one(const char *path, const struct atl_file *file, void *user)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    struct each *each = user;
+    struct cmp_lxc_doc doc;
+    uint32_t vmid = vmid_of(path);
+    if (vmid == 0 || each->count >= each->room ||
+        cmp_lxc_doc_read(file->bytes, file->size, &arena, &doc, NULL) != ATL_OK)
+        return;
+    const Atoll__Lxc__V1__Config *config = doc.now->config;
+    if (!config->has_onboot || !config->onboot || (config->has_template_ && config->template_) ||
+        cmp_lxc_doc_lock(&doc) != NULL)
+        return;
+    const char *startup = strstr(file->bytes, "\nstartup:");
+    if (config->startup != NULL && strncmp(file->bytes, "startup:", 8) == 0)
+        startup = file->bytes - 1;
+    /* The text must live as long as the copy of the file, so it points into it. */
+    const char *value = NULL;
+    if (config->startup != NULL && startup != NULL)
+        value = startup + 9 + strspn(startup + 9, " \t");
+    each->boot[each->count++] = (struct cmp_boot_guest){
+        .vmid = vmid, .startup = value, .running = lxc_part_find(each->part, vmid) != NULL};
+}
+
+static size_t part_boot_guests(void *self, struct cmp_boot_guest *guests, size_t room, bool *ret_known)
+{
+    char prefix[160];
+    struct each each = {.part = self, .boot = guests, .room = room};
+    own_prefix(self, prefix, sizeof prefix);
+    atl_mirror_each(each.part->cmp->mirror, prefix, boot_one, &each);
+    *ret_known = true; /* look_all() has told what runs */
+    return each.count;
+}
+
+static void own_task(struct lxc_part *part, const char *type, const Atoll__Lxc__V1__TaskSpec *spec)
+{
+    char id[16];
+    struct atl_error error = {0};
+    (void)snprintf(id, sizeof id, "%" PRIu32, spec->vmid);
+    if (cmp_task_own(part->cmp, type, id, &spec->base, NULL, &error) != ATL_OK)
+        atl_log(ATL_ERROR, "task-failed", "cannot start %s of container %s: %s", type, id, error.text);
+}
+
+static void part_boot_start(void *self, uint32_t vmid)
+{
+    struct lxc_part *part = self;
+    Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
+    ATL_FREE_AT_EXIT char *node = atl_strdup(part->cmp->options.node);
+    spec.vmid = vmid;
+    spec.node = node;
+    own_task(part, "vzstart", &spec);
+}
+
+/* --- leftovers of creations
+ * --------------------------------------------------------------------------------------- */
+
+/* A container that was being made by a worker that is gone: nothing of it stays. */
+static void abandon(struct lxc_part *part, uint32_t vmid)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    struct cmp_lxc_doc doc;
+    if (lxc_part_doc(part, vmid, &arena, &doc, NULL) != ATL_OK)
+        return;
+    const char *lock = cmp_lxc_doc_lock(&doc);
+    if (lock == NULL || strcmp(lock, "create") != 0)
+        return;
+    Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
+    spec.vmid = vmid;
+    spec.node = atl_arena_strdup(&arena, part->cmp->options.node);
+    spec.has_abandoned = spec.abandoned = true;
+    own_task(part, "vzdestroy", &spec);
+}
+
+static bool being_made(const struct lxc_part *part, uint32_t vmid)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    char id[16];
+    struct atl_task_info *infos = NULL;
+    size_t count = 0;
+    size_t total = 0;
+    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
+    const struct atl_upid_filter filter = {.type = "vzcreate", .id = id, .active = true};
+    atl_task_list(part->cmp->reader, &filter, &arena, &infos, &count, &total);
+    return total > 0;
+}
+
+static void sweep_one(const char *path, const struct atl_file *file, void *user)
+{
+    (void)file;
+    struct lxc_part *part = user;
+    uint32_t vmid = vmid_of(path);
+    if (vmid != 0 && !being_made(part, vmid))
+        abandon(part, vmid);
+}
+
+/* Once, when the first copy of the tree is there: creations that the last agent reserved and never began. */
+static void batch(void *user)
+{
+    struct lxc_part *part = user;
+    char prefix[160];
+    if (part->swept || part->cmp->tasks == NULL || !atl_mirror_ready(part->cmp->mirror))
+        return;
+    part->swept = true;
+    own_prefix(part, prefix, sizeof prefix);
+    atl_mirror_each(part->cmp->mirror, prefix, sweep_one, part);
+}
+
+static void part_task_changed(void *self, const struct atl_task_info *info)
+{
+    struct lxc_part *part = self;
+    uint64_t vmid = cmp_ct_number(info->parts.id);
+    if (strncmp(info->parts.type, "vz", 2) != 0 || info->state != ATL_TASK_STOPPED || vmid == UINT64_MAX)
+        return;
+    (void)lxc_part_look(part, (uint32_t)vmid); /* NULL: it does not run */
+    if (strcmp(info->parts.type, "vzcreate") == 0 && strcmp(info->exit, "OK") != 0 &&
+        strncmp(info->exit, "WARNINGS", 8) != 0 && part->cmp->tasks != NULL)
+        abandon(part, (uint32_t)vmid);
+    cmp_push_soon(part->cmp->push);
+}
+
+static const struct atl_handler handlers[] = {
+    {"List", lxc_list},
+    {"Create", lxc_create},
+    {"Delete", lxc_delete},
+    {"GetConfig", lxc_get_config},
+    {"UpdateConfig", lxc_update_config},
+    {"GetPending", lxc_get_pending},
+    {"GetStatus", lxc_get_status},
+    {"Start", lxc_start},
+    {"Stop", lxc_stop},
+    {"Shutdown", lxc_shutdown},
+    {"Reboot", lxc_reboot},
+    {"Suspend", lxc_suspend},
+    {"Resume", lxc_resume},
+    {"Resize", lxc_resize},
+    {"GetInterfaces", lxc_get_interfaces},
+};
+
+static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_error *err)
+{
+    struct lxc_part *part = atl_new0(struct lxc_part);
+    part->cmp = cmp;
+    enum atl_code code = cmp_lxc_host_probe(cmp->options.run_dir, &part->host, err);
+    if (code != ATL_OK) {
+        free(part);
+        return code;
+    }
+    look_all(part);
+    atl_mirror_on_batch(cmp->mirror, batch, part);
+    atl_bus_serve(cmp->bus, &atl_svc_lxc_v1_Lxc, handlers, ATL_COUNT(handlers), part);
+    *ret_self = part;
+    return ATL_OK;
+}
+
+static void part_close(void *self)
+{
+    struct lxc_part *part = self;
+    while (part->guests != NULL)
+        forget(part->guests);
+    free(part);
+}
+
+const struct cmp_part cmp_lxc_part = {
+    .name = "lxc",
+    .open = part_open,
+    .close = part_close,
+    .status = part_status,
+    .boot_guests = part_boot_guests,
+    .boot_start = part_boot_start,
+    .tasks = cmp_lxc_tasks,
+    .task_count = CMP_LXC_TASKS,
+    .task_changed = part_task_changed,
+};

@@ -1,0 +1,82 @@
+/* Containers in the agent: who runs, and the methods of atoll.lxc.v1.Lxc. */
+#ifndef CMP_LXC_PART_H
+#define CMP_LXC_PART_H
+
+#include "atoll/lxc/v1/helper.pb-c.h"
+#include "cmp.h"
+#include "core/lxc_doc.h"
+#include "drivers/lxc.h"
+
+/* A running container. */
+struct lxc_guest {
+    uint32_t vmid;
+    struct cmp_ct_run run;
+    int monitor_fd; /* its process descriptor: readable when the container has ended */
+    struct atl_watch *watch;
+    struct lxc_part *part;
+    uint64_t cpu_ns; /* at the last sample */
+    atl_ns sampled_at;
+    double cpu_cores; /* used between the last two samples, in cores */
+    struct lxc_guest *next;
+};
+
+struct lxc_part {
+    struct cmp *cmp;
+    struct cmp_lxc_host host;
+    struct lxc_guest *guests; /* those that run */
+    bool swept;               /* leftovers of creations were looked for */
+};
+
+/* Looks whether the container runs and remembers it. NULL: it does not. */
+struct lxc_guest *lxc_part_look(struct lxc_part *part, uint32_t vmid);
+struct lxc_guest *lxc_part_find(const struct lxc_part *part, uint32_t vmid);
+
+/* Use of a running container; also takes a processor sample. */
+void lxc_part_use(struct lxc_part *part, struct lxc_guest *guest, const Atoll__Lxc__V1__Config *config,
+                  struct cmp_lxc_use *ret_use);
+
+/* Reads a container's file from the copy of the tree.
+ * Errors: ATL_E_ABSENT "Configuration file 'nodes/pve/lxc/101.conf' does not exist". */
+ATL_MUST_CHECK enum atl_code lxc_part_doc(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena,
+                                          struct cmp_lxc_doc *ret_doc, struct atl_error *err);
+
+/* "running" or "stopped" as clients know it; a frozen container runs. */
+const char *lxc_part_state(const struct lxc_part *part, uint32_t vmid);
+
+/* The methods. */
+void lxc_list(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_get_config(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_get_pending(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_get_status(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_get_interfaces(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_create(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_delete(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_update_config(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_start(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_stop(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_shutdown(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_reboot(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_suspend(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_resume(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_resize(struct atl_request *request, const ProtobufCMessage *input, void *user);
+
+/* Starts a task of this part for the request and answers with its id. */
+void lxc_task(struct lxc_part *part, struct atl_request *request, const char *type,
+              const Atoll__Lxc__V1__TaskSpec *spec);
+
+/* May the caller put this configuration in place? Root-only settings, storages, bridges, which must exist.
+ * Errors: ATL_E_DENIED; ATL_E_INVALID no such bridge, no volume; ATL_E_UNIMPLEMENTED. */
+ATL_MUST_CHECK enum atl_code lxc_may_set(struct lxc_part *part, struct atl_request *request, uint32_t vmid,
+                                         const Atoll__Lxc__V1__Config *config, bool unprivileged,
+                                         struct atl_error *err);
+ATL_MUST_CHECK enum atl_code lxc_may_volume(struct lxc_part *part, struct atl_request *request, uint32_t vmid,
+                                            const char *field, const char *volume, struct atl_error *err);
+
+/* Facts that are good enough to check a configuration by; nothing is chosen by load. */
+struct cmp_lxc_facts lxc_part_facts(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena);
+
+/* Random bytes for MAC addresses, and their prefix (NULL: the usual one). */
+ATL_MUST_CHECK bool lxc_part_random(uint8_t random[CMP_LXC_RANDOM]);
+const char *lxc_part_mac_prefix(const struct lxc_part *part, struct atl_arena *arena);
+
+#endif

@@ -1,0 +1,256 @@
+/* The methods of containers that only read. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atoll/lxc/v1/lxc.atl.h"
+#include "core/lxc_volume.h"
+#include "lxc_part.h"
+
+static const char *const audit[] = {"VM.Audit", NULL};
+
+static void fail(struct atl_request *request, const struct atl_error *error)
+{
+    atl_request_fail(request, error, NULL);
+}
+
+static bool read_doc(struct lxc_part *part, struct atl_request *request, uint32_t vmid,
+                     struct cmp_lxc_doc *doc)
+{
+    struct atl_error error = {0};
+    if (lxc_part_doc(part, vmid, atl_request_arena(request), doc, &error) == ATL_OK)
+        return true;
+    fail(request, &error);
+    return false;
+}
+
+/* --- status
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* Everything both answers hold, in the words of the longer one. */
+static Atoll__Lxc__V1__GetStatusReply *status_of(struct lxc_part *part, uint32_t vmid,
+                                                 const struct cmp_lxc_doc *doc, struct atl_arena *arena)
+{
+    const Atoll__Lxc__V1__Config *config = doc->now->config;
+    Atoll__Lxc__V1__GetStatusReply *row = atl_arena_new(arena, Atoll__Lxc__V1__GetStatusReply);
+    atoll__lxc__v1__get_status_reply__init(row);
+    row->has_vmid = row->has_cpus = row->has_maxmem = row->has_maxswap = row->has_maxdisk = true;
+    row->vmid = vmid;
+    row->type = atl_arena_strdup(arena, "lxc");
+    row->status = atl_arena_strdup(arena, lxc_part_state(part, vmid));
+    row->name = config->hostname != NULL ? config->hostname : atl_arena_format(arena, "CT%" PRIu32, vmid);
+    row->tags = config->tags;
+    row->lock = doc->now->state->lock;
+    row->has_template_ = config->has_template_ && config->template_;
+    row->template_ = row->has_template_;
+    row->cpus = config->has_cpulimit && config->cpulimit > 0 ? config->cpulimit
+                : config->has_cores                          ? (double)config->cores
+                                                             : part->host.cpus;
+    row->maxmem = (config->has_memory ? config->memory : CMP_LXC_MEMORY_MIB) << 20;
+    row->maxswap = (config->has_swap ? config->swap : CMP_LXC_SWAP_MIB) << 20;
+    row->maxdisk = config->rootfs != NULL ? (int64_t)cmp_lxc_size_bytes(config->rootfs->size) : 0;
+    row->has_cpu = row->has_mem = row->has_disk = row->has_diskread = row->has_diskwrite = row->has_netin =
+        row->has_netout = row->has_uptime = row->has_swap = true;
+    struct lxc_guest *guest = lxc_part_look(part, vmid);
+    if (guest == NULL)
+        return row;
+    struct cmp_lxc_use use;
+    lxc_part_use(part, guest, config, &use);
+    row->pid = atl_arena_format(arena, "%d", guest->run.init);
+    row->cpu = row->cpus > 0 ? guest->cpu_cores / row->cpus : 0;
+    row->mem = (int64_t)use.memory_bytes;
+    row->swap = (int64_t)use.swap_bytes;
+    row->disk = (int64_t)use.disk_bytes;
+    row->diskread = (int64_t)use.read_bytes;
+    row->diskwrite = (int64_t)use.written_bytes;
+    row->netin = (int64_t)use.net_in_bytes;
+    row->netout = (int64_t)use.net_out_bytes;
+    row->uptime = (int64_t)use.uptime_s;
+    if (row->maxdisk == 0)
+        row->maxdisk = (int64_t)use.disk_total_bytes;
+    if (part->host.cgroup_version == 2) {
+        row->has_pressurecpusome = row->has_pressureiosome = row->has_pressureiofull =
+            row->has_pressurememorysome = row->has_pressurememoryfull = true;
+        row->pressurecpusome = use.pressure_cpu_some;
+        row->pressureiosome = use.pressure_io_some;
+        row->pressureiofull = use.pressure_io_full;
+        row->pressurememorysome = use.pressure_memory_some;
+        row->pressurememoryfull = use.pressure_memory_full;
+    }
+    return row;
+}
+
+void lxc_get_status(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct lxc_part *part = user;
+    const Atoll__Lxc__V1__GetStatusRequest *in = (const Atoll__Lxc__V1__GetStatusRequest *)input;
+    struct cmp_lxc_doc doc;
+    if (!read_doc(part, request, in->vmid, &doc))
+        return;
+    Atoll__Lxc__V1__GetStatusReply *reply = status_of(part, in->vmid, &doc, atl_request_arena(request));
+    reply->ha = atl_arena_strdup(atl_request_arena(request), "{\"managed\":0}");
+    atl_request_reply(request, &reply->base);
+}
+
+struct listing {
+    struct lxc_part *part;
+    struct atl_request *request;
+    Atoll__Lxc__V1__ListReply reply;
+    size_t room;
+};
+
+static Atoll__Lxc__V1__Summary *summary(const Atoll__Lxc__V1__GetStatusReply *row, struct atl_arena *arena)
+{
+    Atoll__Lxc__V1__Summary *entry = atl_arena_new(arena, Atoll__Lxc__V1__Summary);
+    atoll__lxc__v1__summary__init(entry);
+#define TAKE(field)                                                                                          \
+    do {                                                                                                     \
+        entry->has_##field = row->has_##field;                                                               \
+        entry->field = row->field;                                                                           \
+    } while (0)
+    TAKE(vmid);
+    TAKE(cpu);
+    TAKE(cpus);
+    TAKE(mem);
+    TAKE(maxmem);
+    TAKE(swap);
+    TAKE(maxswap);
+    TAKE(disk);
+    TAKE(maxdisk);
+    TAKE(diskread);
+    TAKE(diskwrite);
+    TAKE(netin);
+    TAKE(netout);
+    TAKE(uptime);
+    TAKE(template_);
+    TAKE(pressurecpusome);
+    TAKE(pressureiosome);
+    TAKE(pressureiofull);
+    TAKE(pressurememorysome);
+    TAKE(pressurememoryfull);
+#undef TAKE
+    entry->type = row->type;
+    entry->status = row->status;
+    entry->name = row->name;
+    entry->tags = row->tags;
+    entry->lock = row->lock;
+    entry->has_pid = row->pid != NULL;
+    entry->pid = row->pid != NULL ? strtoll(row->pid, NULL, 10) : 0;
+    return entry;
+}
+
+static void list_one(const char *path, const struct atl_file *file, void *user)
+{
+    struct listing *listing = user;
+    struct atl_arena *arena = atl_request_arena(listing->request);
+    const char *name = strrchr(path, '/');
+    uint32_t vmid = (uint32_t)strtoul(name != NULL ? name + 1 : "", NULL, 10);
+    char where[32];
+    struct cmp_lxc_doc doc;
+    (void)snprintf(where, sizeof where, "/vms/%" PRIu32, vmid);
+    if (vmid == 0 || atl_keeper_need(listing->part->cmp->keeper, atl_request_principal(listing->request),
+                                     where, audit, NULL) != ATL_OK)
+        return;
+    if (cmp_lxc_doc_read(file->bytes, file->size, arena, &doc, NULL) != ATL_OK)
+        return;
+    Atoll__Lxc__V1__ListReply *reply = &listing->reply;
+    reply->entry = atl_arena_grow(arena, (void *)reply->entry, reply->n_entry, &listing->room,
+                                  sizeof(Atoll__Lxc__V1__Summary *));
+    reply->entry[reply->n_entry++] = summary(status_of(listing->part, vmid, &doc, arena), arena);
+}
+
+void lxc_list(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    (void)input;
+    struct lxc_part *part = user;
+    char prefix[160];
+    struct listing listing = {.part = part, .request = request, .reply = ATOLL__LXC__V1__LIST_REPLY__INIT};
+    (void)snprintf(prefix, sizeof prefix, "nodes/%s/lxc/", part->cmp->options.node);
+    atl_mirror_each(part->cmp->mirror, prefix, list_one, &listing);
+    atl_request_reply(request, &listing.reply.base);
+}
+
+/* --- configuration
+ * ------------------------------------------------------------------------------------------------ */
+
+/* [["lxc.cap.drop","sys_time"],...] as the API shows raw lines. */
+static char *raw_json(const struct cmp_lxc_doc *doc, struct atl_arena *arena)
+{
+    const struct atl_line *raw = NULL;
+    size_t count = cmp_lxc_doc_raw(doc, &raw);
+    if (count == 0)
+        return NULL;
+    struct atl_buf text = {0};
+    for (size_t i = 0; i < count; i++) {
+        atl_buf_text(&text, i == 0 ? "[[" : ",[");
+        atl_json_string(&text, raw[i].key, strlen(raw[i].key));
+        atl_buf_char(&text, ',');
+        atl_json_string(&text, raw[i].value, strlen(raw[i].value));
+        atl_buf_char(&text, ']');
+    }
+    atl_buf_char(&text, ']');
+    char *copy = atl_arena_strdup(arena, text.data);
+    atl_buf_done(&text);
+    return copy;
+}
+
+void lxc_get_config(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct lxc_part *part = user;
+    const Atoll__Lxc__V1__GetConfigRequest *in = (const Atoll__Lxc__V1__GetConfigRequest *)input;
+    struct atl_arena *arena = atl_request_arena(request);
+    struct atl_error error = {0};
+    struct cmp_lxc_doc doc;
+    if (!read_doc(part, request, in->vmid, &doc))
+        return;
+    Atoll__Lxc__V1__GetConfigReply reply = ATOLL__LXC__V1__GET_CONFIG_REPLY__INIT;
+    Atoll__Lxc__V1__File *file = doc.now;
+    if (in->snapshot != NULL && strcmp(in->snapshot, "current") != 0) {
+        file = cmp_lxc_doc_section(&doc, in->snapshot);
+        if (file == NULL) {
+            (void)atl_fail(&error, ATL_E_ABSENT, "snapshot", "snapshot '%s' does not exist", in->snapshot);
+            fail(request, &error);
+            return;
+        }
+        reply.config = file->config;
+    } else {
+        reply.config = in->has_current && in->current ? file->config : cmp_lxc_doc_wanted(&doc);
+    }
+    reply.state = file->state;
+    reply.digest = doc.digest;
+    reply.lxc = raw_json(&doc, arena);
+    atl_request_reply(request, &reply.base);
+}
+
+void lxc_get_pending(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct lxc_part *part = user;
+    const Atoll__Lxc__V1__GetPendingRequest *in = (const Atoll__Lxc__V1__GetPendingRequest *)input;
+    struct cmp_lxc_doc doc;
+    if (!read_doc(part, request, in->vmid, &doc))
+        return;
+    Atoll__Lxc__V1__GetPendingReply reply = ATOLL__LXC__V1__GET_PENDING_REPLY__INIT;
+    cmp_lxc_doc_rows(&doc, &reply);
+    atl_request_reply(request, &reply.base);
+}
+
+void lxc_get_interfaces(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct lxc_part *part = user;
+    const Atoll__Lxc__V1__GetInterfacesRequest *in = (const Atoll__Lxc__V1__GetInterfacesRequest *)input;
+    struct atl_error error = {0};
+    struct cmp_lxc_doc doc;
+    if (!read_doc(part, request, in->vmid, &doc))
+        return;
+    Atoll__Lxc__V1__GetInterfacesReply reply = ATOLL__LXC__V1__GET_INTERFACES_REPLY__INIT;
+    const struct lxc_guest *guest = lxc_part_look(part, in->vmid);
+    enum atl_code code = ATL_OK;
+    if (guest == NULL)
+        code = atl_fail(&error, ATL_E_STATE, NULL, "CT %" PRIu32 " not running", in->vmid);
+    else
+        code = cmp_lxc_interfaces(&guest->run, atl_request_arena(request), &reply, &error);
+    if (code == ATL_OK)
+        atl_request_reply(request, &reply.base);
+    else
+        fail(request, &error);
+}

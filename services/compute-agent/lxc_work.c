@@ -1,0 +1,204 @@
+/* Task workers of containers: reading and writing the file, facts, volumes, the start. */
+#include "lxc_work.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atoll/storage/v1/volume.atl.h"
+#include "io/loop.h"
+
+enum { LOCK_WAIT_MS = 10000, LOCK_TRY_MS = 20, MAP_FIRST = 100000, MAP_COUNT = 65536 };
+
+/* A lock of the machine, not of the tree: it guards what runs here, and ends with its holder. */
+static enum atl_code take_lock(struct lxc_work *work, struct atl_error *err)
+{
+    char path[320];
+    (void)snprintf(path, sizeof path, "%s/lock-%" PRIu32, work->host.run_dir, work->vmid);
+    if (mkdir(work->host.run_dir, 0711) != 0 && errno != EEXIST)
+        return atl_fail(err, ATL_E_IO, NULL, "cannot make '%s': %s", work->host.run_dir, strerror(errno));
+    work->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (work->lock_fd < 0)
+        return atl_fail(err, ATL_E_IO, NULL, "cannot open '%s': %s", path, strerror(errno));
+    for (int waited = 0; flock(work->lock_fd, LOCK_EX | LOCK_NB) != 0; waited += LOCK_TRY_MS) {
+        if (waited >= LOCK_WAIT_MS || atl_task_stopped(work->task))
+            return atl_fail(err, ATL_E_CONFLICT, NULL,
+                            "can't lock file '/run/lock/lxc/pve-config-%" PRIu32 ".lock' - got timeout",
+                            work->vmid);
+        (void)usleep(LOCK_TRY_MS * 1000); /* woken early by a signal: asks again */
+    }
+    return ATL_OK;
+}
+
+enum atl_code lxc_work_init(struct lxc_work *work, struct atl_task *task, const uint8_t *spec, size_t size,
+                            struct atl_error *err)
+{
+    *work = (struct lxc_work){.task = task, .lock_fd = -1};
+    ProtobufCAllocator allocator = atl_arena_allocator(&work->arena);
+    work->spec = atoll__lxc__v1__task_spec__unpack(&allocator, size, spec);
+    if (work->spec == NULL)
+        return atl_fail(err, ATL_E_INTERNAL, NULL, "the task's order cannot be read");
+    work->vmid = work->spec->vmid;
+    (void)snprintf(work->path, sizeof work->path, "nodes/%s/lxc/%" PRIu32 ".conf", work->spec->node,
+                   work->vmid);
+    enum atl_code code = cmp_lxc_host_probe(atl_task_run_dir(task), &work->host, err);
+    return code == ATL_OK ? take_lock(work, err) : code;
+}
+
+void lxc_work_done(struct lxc_work *work)
+{
+    if (work->lock_fd >= 0)
+        (void)close(work->lock_fd); /* gives the lock back */
+    atl_arena_done(&work->arena);
+}
+
+enum atl_code lxc_work_bus(struct lxc_work *work, struct atl_error *err)
+{
+    return work->bus != NULL ? ATL_OK : atl_task_bus(work->task, &work->bus, err);
+}
+
+enum atl_code lxc_work_read(struct lxc_work *work, struct atl_error *err)
+{
+    enum atl_code code = lxc_work_bus(work, err);
+    if (code != ATL_OK)
+        return code;
+    code = atl_store_get_wait(work->bus, work->path, &work->arena, &work->file, err);
+    if (code == ATL_E_ABSENT)
+        return atl_fail(err, code, NULL, "Configuration file '%s' does not exist", work->path);
+    if (code != ATL_OK)
+        return code;
+    return cmp_lxc_doc_read(work->file.bytes, work->file.size, &work->arena, &work->doc, err);
+}
+
+enum atl_code lxc_work_write(struct lxc_work *work, struct atl_error *err)
+{
+    ATL_BUF_AT_EXIT struct atl_buf text = {0};
+    ATL_TXN_AT_EXIT struct atl_txn txn;
+    cmp_lxc_doc_write(&work->doc, &text);
+    atl_txn_init(&txn);
+    atl_txn_compare(&txn, work->path, work->file.revision);
+    atl_txn_put(&txn, work->path, text.data, text.length);
+    struct atl_revision revision;
+    enum atl_code code = atl_txn_send_wait(work->bus, &txn, 0, &revision, err);
+    if (code == ATL_OK)
+        work->file.revision = revision;
+    return code;
+}
+
+enum atl_code lxc_work_delete_file(struct lxc_work *work, struct atl_error *err)
+{
+    ATL_TXN_AT_EXIT struct atl_txn txn;
+    atl_txn_init(&txn);
+    atl_txn_compare(&txn, work->path, work->file.revision);
+    atl_txn_delete(&txn, work->path);
+    struct atl_revision revision;
+    return atl_txn_send_wait(work->bus, &txn, 0, &revision, err);
+}
+
+/* --- facts
+ * ------------------------------------------------------------------------------------------------------- */
+
+void lxc_work_facts(struct lxc_work *work, const Atoll__Lxc__V1__Config *config,
+                    struct cmp_lxc_facts *ret_facts)
+{
+    struct cmp_lxc_host *host = &work->host;
+    struct cmp_lxc_facts facts = {.vmid = work->vmid,
+                                  .cgroup_version = host->cgroup_version,
+                                  .cgroup_base = host->cgroup_base,
+                                  .run_dir = cmp_lxc_folder(host, work->vmid, &work->arena),
+                                  .map_first = MAP_FIRST,
+                                  .map_count = MAP_COUNT,
+                                  .apparmor = host->apparmor ? "generated" : NULL,
+                                  .swap_accounting = host->swap_accounting,
+                                  .host_cpus = host->cpus};
+    if (config->has_cores && config->cores < host->cpus) {
+        uint32_t *chosen = atl_arena_array(&work->arena, uint32_t, host->cpus);
+        uint32_t *load = atl_arena_array(&work->arena, uint32_t, host->cpus);
+        cmp_lxc_cpu_load(host, work->vmid, load);
+        facts.cpu_count = cmp_lxc_choose_cpus((uint32_t)config->cores, load, host->cpus, chosen);
+        facts.cpus = chosen;
+    }
+    *ret_facts = facts;
+}
+
+/* --- volumes and the start
+ * ---------------------------------------------------------------------------------------- */
+
+enum atl_code lxc_work_mount(struct lxc_work *work, const struct cmp_lxc_mount *mount,
+                             Atoll__Lxc__V1__Mount **ret_mount, struct atl_error *err)
+{
+    Atoll__Lxc__V1__Mount *entry = atl_arena_new(&work->arena, Atoll__Lxc__V1__Mount);
+    atoll__lxc__v1__mount__init(entry);
+    entry->slot = atl_arena_strdup(&work->arena, mount->slot);
+    entry->options = mount->options != NULL ? atl_arena_strdup(&work->arena, mount->options) : NULL;
+    entry->has_ro = true;
+    entry->ro = mount->ro;
+    entry->has_image = true;
+    if (mount->bind) {
+        entry->source = atl_arena_strdup(&work->arena, mount->volume);
+        *ret_mount = entry;
+        return ATL_OK;
+    }
+    Atoll__Storage__V1__PathRequest request = ATOLL__STORAGE__V1__PATH_REQUEST__INIT;
+    request.volid = atl_arena_strdup(&work->arena, mount->volume);
+    const ProtobufCMessage *output = NULL;
+    enum atl_code code = lxc_work_bus(work, err);
+    if (code == ATL_OK)
+        code = atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_Path, &request.base, 0, &work->arena,
+                             &output, err);
+    if (code != ATL_OK)
+        return code;
+    const Atoll__Storage__V1__VolumeInfo *info = (const Atoll__Storage__V1__VolumeInfo *)output;
+    if (strcmp(info->format, "raw") != 0 && strcmp(info->format, "subvol") != 0)
+        return atl_fail(err, ATL_E_STATE, NULL, "%s: a volume of format '%s' cannot hold a container",
+                        mount->slot, info->format);
+    entry->source = info->path;
+    entry->image = strcmp(info->format, "raw") == 0;
+    *ret_mount = entry;
+    return ATL_OK;
+}
+
+static enum atl_code settle(struct lxc_work *work, struct atl_error *err)
+{
+    if (!cmp_lxc_doc_settle(&work->doc))
+        return ATL_OK;
+    atl_task_log(work->task, "changes that waited take effect");
+    return lxc_work_write(work, err);
+}
+
+enum atl_code lxc_work_start(struct lxc_work *work, struct atl_error *err)
+{
+    enum atl_code code = settle(work, err);
+    if (code != ATL_OK)
+        return code;
+    const Atoll__Lxc__V1__Config *config = work->doc.now->config;
+    const struct atl_line *raw = NULL;
+    size_t raw_count = cmp_lxc_doc_raw(&work->doc, &raw);
+    struct cmp_lxc_facts facts;
+    struct cmp_lxc_plan plan;
+    lxc_work_facts(work, config, &facts);
+    code = cmp_lxc_compile(config, raw, raw_count, &facts, &work->arena, &plan, err);
+    if (code != ATL_OK)
+        return code;
+    Atoll__Lxc__V1__StartSpec spec = ATOLL__LXC__V1__START_SPEC__INIT;
+    spec.mount = atl_arena_array(&work->arena, Atoll__Lxc__V1__Mount *, plan.mount_count);
+    for (size_t i = 0; i < plan.mount_count; i++) {
+        if (plan.mounts[i].bind && i > 0)
+            continue; /* liblxc binds it from where it lies */
+        code = lxc_work_mount(work, &plan.mounts[i], &spec.mount[spec.n_mount], err);
+        if (code != ATL_OK)
+            return code;
+        spec.n_mount++;
+    }
+    const char *resolv = cmp_lxc_read("/etc/resolv.conf", &work->arena);
+    if (!plan.mounts[0].ro)
+        spec.setup = cmp_lxc_setup_make(config, work->vmid, resolv, &work->arena);
+    spec.map = cmp_lxc_map_make(config, raw, raw_count, &facts, &work->arena);
+    cmp_lxc_links_down(config, work->vmid, &work->arena, &spec);
+    return cmp_lxc_start_wait(&work->host, work->vmid, &plan, &spec, err);
+}
