@@ -23,7 +23,7 @@ def write(node):
     base = os.path.join(node.private, "libvirt")
     config = os.path.join(base, "etc", "libvirt")
     os.makedirs(config, exist_ok=True)
-    cache = os.path.join(node.state_dir, "libvirt-cache")
+    cache = node.libvirt_cache
     os.makedirs(cache, exist_ok=True)
     link = os.path.join(base, "var", "cache", "libvirt")
     os.makedirs(os.path.dirname(link), exist_ok=True)

@@ -42,7 +42,8 @@ class Node:
         self.extra = options.get("extra", {})  # service -> more options
         self.environment = options.get("environment", {})
         self.port = options.get("port", 8006)
-        self.host_libvirt = options.get("host_libvirt")
+        self.host_libvirt = options.get("host_libvirt")  # None: look
+        self.libvirt_cache = options.get("libvirt_cache", os.path.join(state_dir, "libvirt-cache"))
         self.private = os.path.join(run_dir, "private")
         self.service_dir = os.path.join(run_dir, "sv")
         self.log_dir = os.path.join(state_dir, "log")

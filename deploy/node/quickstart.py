@@ -37,14 +37,18 @@ def parse():
     parser.add_argument("--run-dir", default="/run/atoll", help="default /run/atoll")
     parser.add_argument("--state-dir", default="/var/lib/atoll", help="default /var/lib/atoll")
     parser.add_argument("--preset", default="release", help="which build to run (default release)")
+    parser.add_argument("--build-dir", help="run what is built there, and build nothing")
+    parser.add_argument("--env-file", default=ENV_FILE, help="where to write what clients need")
     parser.add_argument("--port", type=int, default=8006, help="where the API listens (default 8006)")
     return parser.parse_args()
 
 
 def make_node(options):
     isolated = options.netns if options.netns is not None else os.environ.get("CI") == "true"
-    node = Node(os.path.join(BUILD, options.preset), options.run_dir, options.state_dir, isolated=isolated,
+    build_dir = os.path.realpath(options.build_dir) if options.build_dir else os.path.join(BUILD, options.preset)
+    node = Node(build_dir, options.run_dir, options.state_dir, isolated=isolated,
                 accel=options.accel, port=options.port)
+    node.build_wanted, node.env_file = options.build_dir is None, os.path.abspath(options.env_file)
     saved = node.saved() if node.running() else None
     if saved:  # what runs decides, not what is asked for
         node.isolated, node.name, node.build_dir = saved["isolated"], saved["name"], saved["build_dir"]
@@ -83,20 +87,27 @@ def take_down(node, options):
     steps.done("nothing left behind" if node.down() else "nothing was there")
     if options.purge:
         shutil.rmtree(options.state_dir, ignore_errors=True)
-        if os.path.exists(ENV_FILE):
-            os.unlink(ENV_FILE)
+        if os.path.exists(node.env_file):
+            os.unlink(node.env_file)
     return 0
 
 
 # --- up ---
 
+def ca_file(node):
+    """The authority's certificate, beside the file that names it."""
+    return os.path.join(os.path.dirname(node.env_file), "quickstart-ca.pem")
+
+
 def api(node, token=True):
-    saved = envfile.read(ENV_FILE)
+    saved = envfile.read(node.env_file)
     return Rest(node.url, saved.get("ATOLL_CACERT"), saved.get("ATOLL_TOKEN") if token else None)
 
 
 def build_release(node, steps):
     """Configures and builds; shows Ninja's count as progress."""
+    if not node.build_wanted:
+        return f"taking {node.build_dir} as it is"
     preset = os.path.basename(node.build_dir)
     done = subprocess.run(["cmake", "--preset", preset, "-B", node.build_dir], cwd=layout.TOP, capture_output=True,
                           check=False)
@@ -121,7 +132,7 @@ def build_release(node, steps):
 def start_node(node, _steps):
     node.prepare()
     ca = certs.make(node.state_dir, node.name, [node.address])
-    shutil.copyfile(ca, os.path.join(BUILD, "quickstart-ca.pem"))
+    shutil.copyfile(ca, ca_file(node))
     started = node.up()
     node.wait_ready(60)
     wait_for_api(node)
@@ -130,7 +141,7 @@ def start_node(node, _steps):
 
 def wait_for_api(node, seconds=30):
     """Until the gateway and config-store behind it answer."""
-    rest = Rest(node.url, os.path.join(BUILD, "quickstart-ca.pem"))
+    rest = Rest(node.url, ca_file(node))
     end = time.monotonic() + seconds
     while True:
         try:
@@ -145,8 +156,8 @@ def wait_for_api(node, seconds=30):
 
 def make_admin(node, _steps):
     """User and token; what works already is kept. The password goes in by standard input, never as an argument."""
-    ca = os.path.join(BUILD, "quickstart-ca.pem")
-    saved = envfile.read(ENV_FILE)
+    ca = ca_file(node)
+    saved = envfile.read(node.env_file)
     password = saved.get("ATOLL_PASSWORD") or new_password()
     rest = Rest(node.url, ca)
     try:
@@ -167,9 +178,9 @@ def make_admin(node, _steps):
         except ApiError:
             pass  # there was none
         token = f"{USER}!{TOKEN_NAME}=" + rest.post(path, privsep=0, comment="made by the quickstart")["value"]
-    envfile.write(ENV_FILE, {"ATOLL_URL": node.url, "ATOLL_HOST": node.address, "ATOLL_NODE": node.name,
+    envfile.write(node.env_file, {"ATOLL_URL": node.url, "ATOLL_HOST": node.address, "ATOLL_NODE": node.name,
                              "ATOLL_USER": USER, "ATOLL_PASSWORD": password, "ATOLL_TOKEN": token, "ATOLL_CACERT": ca})
-    return f"{USER} and a token, in {os.path.relpath(ENV_FILE, layout.TOP)}"
+    return f"{USER} and a token, in {os.path.relpath(node.env_file, layout.TOP)}"
 
 
 def token_works(node, ca, token):
@@ -181,7 +192,7 @@ def token_works(node, ca, token):
 
 
 def show_end(node, rest):
-    env = envfile.read(ENV_FILE)
+    env = envfile.read(node.env_file)
     print("\n" + guests.table(guests.rows(rest, node)))
     print(f"\n  URL       {env['ATOLL_URL']}\n  user      {env['ATOLL_USER']}\n  password  {env['ATOLL_PASSWORD']}")
     atoll = os.path.relpath(os.path.join(node.bin_dir, "atoll"), layout.TOP)

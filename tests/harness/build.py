@@ -31,7 +31,7 @@ def build(report, preset, name=None, targets=(), timeout=1500, label=None):
     if not targets and name in done:
         return done[name]
     script = 'cmake --preset "$1" -B "$2" >/dev/null && shift && exec ninja -C "$@"'
-    command = ["bash", "-c", script, "build", preset, build_dir(name), "-j", JOBS, *targets]
+    command = ["bash", "-c", script, "build", preset, build_dir(name), "-k", "20", "-j", JOBS, *targets]
     good = report.run(label or f"build/{name}", command, timeout, env=CCACHE)
     if not targets:
         done[name] = good
