@@ -92,11 +92,10 @@ static void ask(struct gw_work *work)
         input.token = unconst(work->credential.value);
     else
         input.ticket = unconst(work->credential.value);
-    if (needs_csrf(work)) {
+    input.has_write = 1;
+    input.write = needs_csrf(work);
+    if (input.write)
         input.csrf = unconst(work->credential.csrf);
-        input.has_write = 1;
-        input.write = 1;
-    }
     gw_call_own(work, &atl_rpc_store_v1_Identity_Authenticate, &input.base, on_authenticated);
 }
 
