@@ -11,8 +11,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = atl_strndup((const char *)data, size);
     struct atl_upid upid;
     char again[ATL_UPID_MAX];
+    struct atl_upid second;
     if (atl_upid_from_text(text, &upid, NULL) == ATL_OK &&
-        (atl_upid_to_text(&upid, again, NULL) != ATL_OK || strcasecmp(text, again) != 0))
+        (atl_upid_to_text(&upid, again, NULL) != ATL_OK ||
+         atl_upid_from_text(again, &second, NULL) != ATL_OK || second.pstart != upid.pstart ||
+         second.pid != upid.pid || second.start != upid.start || strcmp(second.user, upid.user) != 0 ||
+         strcmp(second.id, upid.id) != 0))
         abort();
     struct atl_upid_filter filter = {.status = text, .user = text};
     upid = (struct atl_upid){.user = "root@pam"};

@@ -89,7 +89,7 @@ function(atl_unit_test name)
   target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/tests)
   add_test(NAME ${A_LABEL}.${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   set_tests_properties(${A_LABEL}.${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77
-    ENVIRONMENT "UBSAN_OPTIONS=print_stacktrace=1;ATL_SOURCE_DIR=${CMAKE_SOURCE_DIR}")
+    ENVIRONMENT "UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tools/tsan-suppressions.txt;ATL_SOURCE_DIR=${CMAKE_SOURCE_DIR}")
 endfunction()
 
 # atl_fuzzer(NAME SOURCE... [LIBS ...]): a libFuzzer program; without ATL_FUZZ the same source runs its corpus once.
