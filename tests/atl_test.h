@@ -45,7 +45,7 @@ static inline bool atl_test_read(const char *path, struct atl_buf *buf)
 static inline void atl_test_golden(const char *path_in_tree, const char *text)
 {
     const char *top = getenv("ATL_SOURCE_DIR");
-    char path[4096];
+    char path[8192];
     (void)snprintf(path, sizeof path, "%s/%s", top != NULL ? top : ".", path_in_tree);
     if (getenv("ATL_REWRITE") != NULL) {
         FILE *file = fopen(path, "wbe");
