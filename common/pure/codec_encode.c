@@ -27,11 +27,29 @@ static void add_escaped(struct atl_buf *out, unsigned char c)
     atl_buf_add(out, text, text[1] == 'u' ? 6 : 2);
 }
 
-void atl_json_string(struct atl_buf *out, const char *text, size_t length)
+static void add_text(struct atl_buf *out, const char *text, size_t length)
 {
     const unsigned char *bytes = (const unsigned char *)text;
-    size_t at = plain_run(bytes, length);
-    if (at == length) { /* nearly always: one copy */
+    for (size_t at = 0; at < length;) {
+        size_t run = plain_run(bytes + at, length - at);
+        if (run > 0) {
+            atl_buf_add(out, text + at, run);
+            at += run;
+            continue;
+        }
+        if (bytes[at] < 0x80) {
+            add_escaped(out, bytes[at++]);
+            continue;
+        }
+        size_t step = atl_utf8_step(text + at, length - at);
+        atl_buf_add(out, step == 0 ? "\xef\xbf\xbd" : text + at, step == 0 ? 3 : step);
+        at += step == 0 ? 1 : step;
+    }
+}
+
+void atl_json_string(struct atl_buf *out, const char *text, size_t length)
+{
+    if (plain_run((const unsigned char *)text, length) == length) { /* nearly always: one copy */
         char *end = atl_buf_reserve(out, length + 2);
         end[0] = '"';
         if (length > 0)
@@ -42,22 +60,20 @@ void atl_json_string(struct atl_buf *out, const char *text, size_t length)
         return;
     }
     atl_buf_char(out, '"');
-    atl_buf_add(out, text, at);
-    while (at < length) {
-        size_t step = bytes[at] < 0x80 ? 0 : atl_utf8_step(text + at, length - at);
-        size_t run = plain_run(bytes + at, length - at);
-        if (run > 0) {
-            atl_buf_add(out, text + at, run);
-            at += run;
-        } else if (bytes[at] < 0x80) {
-            add_escaped(out, bytes[at++]);
-        } else if (step == 0) {
-            atl_buf_add(out, "\xef\xbf\xbd", 3);
-            at++;
-        } else {
-            atl_buf_add(out, text + at, step);
-            at += step;
-        }
+    add_text(out, text, length);
+    atl_buf_char(out, '"');
+}
+
+/* Ends a string whose opening quote and raw text are there: escapes what stands from `from` on, in place. */
+static void close_string(struct atl_buf *out, size_t from)
+{
+    size_t length = out->length - from;
+    if (plain_run((const unsigned char *)out->data + from, length) < length) {
+        (void)atl_buf_reserve(out, length * 6); /* so that the text does not move while it is read */
+        add_text(out, out->data + from, length);
+        size_t escaped = out->length - from - length;
+        memmove(out->data + from, out->data + from + length, escaped);
+        out->length = from + escaped;
     }
     atl_buf_char(out, '"');
 }
@@ -68,10 +84,10 @@ static void encode_message(const struct atl_message *table, const ProtobufCMessa
 static void encode_property(const struct atl_message *table, const ProtobufCMessage *message,
                             struct atl_buf *out)
 {
-    struct atl_buf text = {0};
-    codec_property_write(table, message, false, &text);
-    atl_json_string(out, text.data, text.length);
-    atl_buf_done(&text);
+    atl_buf_char(out, '"');
+    size_t from = out->length;
+    codec_property_write(table, message, false, out);
+    close_string(out, from);
 }
 
 static void encode_bool(const struct atl_field *field, bool value, struct atl_buf *out)
@@ -120,11 +136,10 @@ static void encode_array(const ProtobufCMessage *message, const struct atl_field
 
 static void encode_joined(const ProtobufCMessage *message, const struct atl_field *field, struct atl_buf *out)
 {
-    struct atl_buf text = {0};
-    (void)atl_buf_reserve(&text, 0);
-    codec_field_to_text(message, field, &text);
-    atl_json_string(out, text.data, text.length);
-    atl_buf_done(&text);
+    atl_buf_char(out, '"');
+    size_t from = out->length;
+    codec_field_to_text(message, field, out);
+    close_string(out, from);
 }
 
 /* The value of a field that is given, in whichever form it has. */

@@ -9,14 +9,30 @@
 #include "pure/number.h"
 #include "pure/utf8.h"
 
+/* Whether a further error of that parameter would be dropped: then its text need not be made. */
+static bool is_told(struct atl_errors *errors, const char *field)
+{
+    if (errors == NULL)
+        return true;
+    for (size_t i = 0; i < errors->count; i++)
+        if (strncmp(errors->items[i].field, field, ATL_FIELD_MAX - 1) == 0)
+            return true;
+    if (errors->count < ATL_ERRORS_MAX)
+        return false;
+    errors->dropped++;
+    return true;
+}
+
 void codec_fault(struct codec_faults *faults, const char *name, const char *format, ...)
 {
     char text[ATL_TEXT_MAX];
+    faults->count++;
+    if (is_told(faults->errors, faults->outer == NULL ? name : faults->outer))
+        return;
     va_list args;
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    faults->count++;
     if (faults->outer == NULL)
         atl_errors_add(faults->errors, name, "%s", text);
     else if (name[0] == '\0')

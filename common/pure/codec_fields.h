@@ -14,6 +14,8 @@ enum {
     CODEC_ANSWER_MAX = 16 << 20,
     CODEC_DEPTH_MAX = 32,
     CODEC_NAME_MAX = 128,
+    CODEC_ITEMS_MAX = 16384, /* of one list */
+    CODEC_PARTS_MAX = 512,   /* of one property string */
 };
 
 /* Where faults of one decoding or validation go. */

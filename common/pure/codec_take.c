@@ -84,6 +84,10 @@ static void take_list(struct codec_reader *reader, ProtobufCMessage *message, co
 {
     char *copy = atl_arena_strdup(reader->arena, text);
     for (char *at = copy; *at != '\0';) {
+        if (codec_count(message, field) == CODEC_ITEMS_MAX) {
+            codec_fault(&reader->faults, name, "the list has more than %d items", CODEC_ITEMS_MAX);
+            return;
+        }
         char *item = at;
         while (*at != '\0' && !codec_is_separator(*at))
             at++;
@@ -227,7 +231,11 @@ ProtobufCMessage *codec_property_read(struct codec_reader *reader, const struct 
 {
     ProtobufCMessage *message = codec_new(table, reader->arena);
     char *part = atl_arena_strdup(reader->arena, text);
-    while (part != NULL) {
+    for (size_t parts = 0; part != NULL; parts++) {
+        if (parts == CODEC_PARTS_MAX) {
+            codec_fault(&reader->faults, "", "there are more than %d parts", CODEC_PARTS_MAX);
+            break;
+        }
         char *comma = strchr(part, ',');
         if (comma != NULL)
             *comma = '\0';

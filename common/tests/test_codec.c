@@ -406,6 +406,34 @@ static void faults_in_property_strings_name_parameter_and_key(void **state)
     }
 }
 
+static void property_strings_of_endless_parts_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    size_t size = 400000;
+    char *text = malloc(size + 1);
+    memset(text, ',', size);
+    text[size] = '\0';
+    ProtobufCMessage *message = NULL;
+    assert_int_equal(atl_property_decode(&atl_msg_test_v1_Nic, text, "net0", &f->arena, &message, &f->errors),
+                     ATL_E_INVALID);
+    assert_string_equal(error_of(f, "net0"), "invalid format - there are more than 512 parts");
+    for (size_t i = 0; i < size; i += 2)
+        text[i] = 'a';
+    const struct atl_param param = {.name = "tags", .value = text};
+    memset(&f->errors, 0, sizeof f->errors);
+    assert_int_equal(atl_params_decode(&atl_msg_test_v1_Config, &param, 1, &f->arena, &message, &f->errors),
+                     ATL_E_INVALID);
+    assert_string_equal(error_of(f, "tags"), "the list has more than 16384 items");
+    free(text);
+}
+
+static void a_property_string_in_json_is_escaped(void **state)
+{
+    struct fixture *f = *state;
+    assert_string_equal(config_json(f, "features=environment%3D%22%5C%09%C3%A4&tags=a,b"),
+                        "{\"features\":\"environment=\\\"\\\\\\t\xc3\xa4\",\"tags\":\"a;b\"}");
+}
+
 static void a_comma_in_a_value_never_becomes_a_part(void **state)
 {
     struct fixture *f = *state;
@@ -725,6 +753,8 @@ int main(void)
         CASE(values_past_512_kib_are_refused),
         CASE(property_strings_are_read_and_written_canonically),
         CASE(faults_in_property_strings_name_parameter_and_key),
+        CASE(property_strings_of_endless_parts_are_refused),
+        CASE(a_property_string_in_json_is_escaped),
         CASE(a_comma_in_a_value_never_becomes_a_part),
         CASE(limits_name_what_was_expected_and_got),
         CASE(required_partners_are_demanded),
