@@ -2,6 +2,7 @@
 import grp
 import os
 import pwd
+import shutil
 import subprocess
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -104,3 +105,25 @@ def make_state_dir(state_dir):
         group = group_of(service.name)
         make_folder(os.path.join(state_dir, STATE_FOLDERS[service.name]), service.user, group, 0o750)
         make_folder(os.path.join(state_dir, "tasks", service.name), service.user, group, 0o755)
+
+
+def state_of(service, state_dir):
+    """The folder a service is told: config-store keeps nothing for others in its own."""
+    return os.path.join(state_dir, "config-store") if service == "config-store" else state_dir
+
+
+def pam_helper(state_dir):
+    return os.path.join(state_dir, "libexec", "atoll-pam-helper")
+
+
+def install_pam_helper(bin_dir, state_dir):
+    """The one setuid program: root's, for config-store's group alone. Not below /run, which is mounted nosuid."""
+    source, path = os.path.join(bin_dir, "atoll-pam-helper"), pam_helper(state_dir)
+    if not os.path.exists(source):
+        return
+    make_folder(os.path.dirname(path))
+    part = path + ".part"
+    shutil.copyfile(source, part)
+    os.chown(part, 0, grp.getgrnam(group_of("config-store")).gr_gid)
+    os.chmod(part, 0o4750)
+    os.replace(part, path)

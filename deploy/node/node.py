@@ -111,6 +111,8 @@ class Node:
         if service == "api-gateway":
             listen = f"[::]:{self.port}" if os.path.exists("/proc/net/if_inet6") else f"0.0.0.0:{self.port}"
             options += ["--listen", listen, "--openapi", os.path.join(self.build_dir, "gen", "openapi.json")]
+        if service == "config-store":
+            options += ["--pam-helper", layout.pam_helper(self.state_dir)]
         if service == "compute-agent" and "--driver" not in options:
             options += ["--accel", self.accel, "--libvirt-uri", self.libvirt_uri()]
         return options
@@ -127,6 +129,7 @@ class Node:
         os.makedirs(self.private, exist_ok=True)
         os.makedirs(self.service_dir, exist_ok=True)
         os.makedirs(self.log_dir, exist_ok=True)
+        layout.install_pam_helper(self.bin_dir, self.state_dir)
         supervisor.write_services(self)
         if self.wants_own_libvirtd():
             libvirtd.write(self)

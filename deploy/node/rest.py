@@ -91,16 +91,16 @@ class Rest:
             raise ApiError(method, path.split("?")[0], status, reason, data)
         return json.loads(data)["data"]
 
-    def get(self, path, **params):
+    def get(self, path, /, **params):
         return self.call("GET", path, params)
 
-    def post(self, path, **params):
+    def post(self, path, /, **params):
         return self.call("POST", path, params)
 
-    def put(self, path, **params):
+    def put(self, path, /, **params):
         return self.call("PUT", path, params)
 
-    def delete(self, path, **params):
+    def delete(self, path, /, **params):
         return self.call("DELETE", path, params)
 
     # --- tasks ---

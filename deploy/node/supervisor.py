@@ -4,7 +4,7 @@ import shlex
 import stat
 import time
 
-from layout import SERVICES
+from layout import SERVICES, state_of
 
 
 def write_script(path, text):
@@ -16,12 +16,16 @@ def write_script(path, text):
     os.replace(part, path)
 
 
+# As many descriptors as a gateway with thousands of connections needs, or as many as may be.
+LIMITS = 'ulimit -c 0\nulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"\n'
+
+
 def write_service(folder, comment, command, log_dir):
     """One runit service with its own log (svlogd: at most 10 files of 1 MB)."""
     os.makedirs(os.path.join(folder, "log"), exist_ok=True)
     os.makedirs(log_dir, exist_ok=True)
     line = " ".join(shlex.quote(word) for word in command)
-    write_script(os.path.join(folder, "run"), f"#!/bin/sh\n# {comment}\nexec 2>&1 </dev/null\nexec {line}\n")
+    write_script(os.path.join(folder, "run"), f"#!/bin/sh\n# {comment}\nexec 2>&1 </dev/null\n{LIMITS}exec {line}\n")
     write_script(os.path.join(folder, "log", "run"), f"#!/bin/sh\nexec svlogd -tt {shlex.quote(log_dir)}\n")
 
 
@@ -32,13 +36,19 @@ CAPABILITIES = {
     "sdn-agent": "+net_admin,+net_bind_service,+net_raw,+sys_admin,+setuid,+setgid,+setpcap,+chown,+kill,+dac_override",
 }
 
+# config-store starts the setuid helper that asks PAM; this is the most the helper can have.
+HELPERS = {"config-store": "+setuid,+setgid,+audit_write,+dac_read_search"}
+
 
 def privileges(service):
     """The command prefix that drops to a service's user."""
     if service.user == "root":
         return []
     wanted = CAPABILITIES.get(service.name)
-    prefix = ["setpriv", f"--reuid={service.user}", f"--regid={service.user}", "--init-groups", "--no-new-privs"]
+    prefix = ["setpriv", f"--reuid={service.user}", f"--regid={service.user}", "--init-groups"]
+    if service.name in HELPERS:
+        return [*prefix, "--inh-caps=-all", f"--bounding-set=-all,{HELPERS[service.name]}"]
+    prefix.append("--no-new-privs")
     if wanted:
         return [*prefix, f"--inh-caps=-all,{wanted}", f"--ambient-caps=-all,{wanted}", f"--bounding-set=-all,{wanted}"]
     return [*prefix, "--inh-caps=-all", "--bounding-set=-all"]
@@ -47,8 +57,8 @@ def privileges(service):
 def write_services(node):
     for service in SERVICES:
         program = os.path.join(node.bin_dir, "atoll-" + service.name)
-        command = ["prlimit", "--nofile=65536", "--core=0", *privileges(service), program, "--run-dir", node.run_dir,
-                   "--state-dir", node.state_dir, "--node", node.name, *node.options_of(service.name)]
+        command = [*privileges(service), program, "--run-dir", node.run_dir,
+                   "--state-dir", state_of(service.name, node.state_dir), "--node", node.name, *node.options_of(service.name)]
         name = "atoll-" + service.name
         write_service(os.path.join(node.service_dir, name), f"{name}, as {service.user}", command,
                       os.path.join(node.log_dir, name))

@@ -15,6 +15,7 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import h2_client as h2
 from gateway_env import COOKIE, TICKET, TOKEN, Gateway, read_answer, wait_for
 
 GET = "GET {} HTTP/1.1\r\nHost: x\r\n{}\r\n"
@@ -591,6 +592,99 @@ class Clients(GatewayCase):
                     except (OSError, ssl.SSLError):
                         pass
         self.assertEqual(self.call("GET", "/version", TOKEN)[0], 200)
+
+
+class Http2(GatewayCase):
+    """What a client can do wrong only in HTTP/2. The slow ones run while the others do."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.since = time.monotonic()
+        cls.half = h2.H2Client(cls.gateway, timeout=60)  # half a header block
+        cls.half.send(h2.HEADERS, h2.END_STREAM, 1, h2.request_block("GET", "/"))
+        cls.closed_window = h2.H2Client(cls.gateway, [(h2.INITIAL_WINDOW, 0)], timeout=60)
+        cls.closed_window.get(1, "/")
+        cls.no_body = h2.H2Client(cls.gateway, timeout=60)
+        cls.no_body.send(h2.HEADERS, h2.END_HEADERS, 1, h2.request_block(
+            "POST", "/api2/json/access/ticket", ("content-type", FORM), ("content-length", "1000")))
+
+    @classmethod
+    def tearDownClass(cls):
+        for client in (cls.half, cls.closed_window, cls.no_body):
+            client.close()
+        super().tearDownClass()
+
+    def sleep_until(self, seconds):
+        time.sleep(max(0, seconds - (time.monotonic() - self.since)))
+
+    def test_a_request_by_hand(self):
+        with h2.H2Client(self.gateway) as client:
+            client.get(1, "/api2/json/version", ("authorization", TOKEN.split(": ")[1]))
+            self.assertIn(b'"version"', client.answer(1))
+
+    def test_cookies_may_be_split_up(self):
+        with h2.H2Client(self.gateway) as client:
+            client.get(1, "/api2/json/version", ("cookie", "a=b"), ("cookie", f"PVEAuthCookie={TICKET}"))
+            self.assertIn(b'"version"', client.answer(1))
+
+    def test_odd_requests_are_refused_and_the_connection_lives(self):
+        many = [(f"h{i}", "x") for i in range(70)]
+        with h2.H2Client(self.gateway) as client:
+            client.get(1, "/", *many)
+            self.assertIn(b"too many header lines", client.answer(1))
+            client.send(h2.HEADERS, h2.END_STREAM | h2.END_HEADERS, 3,
+                        h2.header_block((":method", "CONNECT"), (":authority", "x:1")))
+            self.assertIn(b"not implemented", client.answer(3))
+            client.send(h2.HEADERS, h2.END_HEADERS, 5, h2.request_block("DELETE", "/api2/json/nodes/n/qemu/100"))
+            client.send(h2.DATA, h2.END_STREAM, 5, b"purge=1")
+            self.assertIn(b"Unexpected content for method 'DELETE'", client.answer(5))
+            client.send(h2.HEADERS, h2.END_HEADERS, 7,
+                        h2.request_block("POST", "/api2/json/access/ticket", ("content-type", FORM)))
+            for _ in range(33):  # 528 KiB, no content-length: counted as it comes
+                client.send(h2.DATA, 0, 7, b"x" * 16384)
+                if client.tls.pending():
+                    break
+            self.assertIn(b"for data too large", client.answer(7))
+            client.get(9, "/")
+            self.assertIn(b"Atoll", client.answer(9))
+
+    def test_a_client_that_cancels_without_end_is_dropped(self):
+        with h2.H2Client(self.gateway) as client:
+            block = h2.request_block("GET", "/api2/json/nodes/n/qemu/200/status/current",
+                                     ("authorization", TOKEN.split(": ")[1]))
+            try:
+                for i in range(3000):
+                    stream = 2 * i + 1
+                    client.tls.sendall(client.frame(h2.HEADERS, h2.END_STREAM | h2.END_HEADERS, stream, block) +
+                                       client.frame(h2.RST_STREAM, 0, stream, b"\0\0\0\x08"))
+                ended = client.wait(h2.GOAWAY, 0)
+                self.assertTrue(ended is None or ended[0] == h2.GOAWAY)
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+                pass
+        self.assertEqual(self.call("GET", "/version", TOKEN)[0], 200)
+
+    def test_floods_of_pings_and_settings_are_stopped(self):
+        for frame in (h2.H2Client.frame(h2.PING, 0, 0, b"12345678"), h2.H2Client.frame(h2.SETTINGS, 0, 0)):
+            with h2.H2Client(self.gateway, timeout=20) as client:
+                client.tls.settimeout(20)
+                try:
+                    for _ in range(200):
+                        client.tls.sendall(frame * 500)  # and never reads an answer
+                except (BrokenPipeError, ConnectionResetError, TimeoutError, ssl.SSLError):
+                    pass
+        self.assertEqual(self.call("GET", "/version", TOKEN)[0], 200)
+
+    def test_xx_who_does_not_send_what_was_announced_is_dropped(self):
+        self.sleep_until(13)
+        self.assertIsNone(self.half.wait(h2.DATA, 1))
+        self.assertEqual(self.no_body.wait(h2.RST_STREAM, 1)[0], h2.RST_STREAM)
+        self.no_body.get(3, "/")
+        self.assertIn(b"Atoll", self.no_body.answer(3))
+
+    def test_yy_who_opens_no_window_gets_a_reset(self):
+        self.sleep_until(33)
+        self.assertEqual(self.closed_window.wait(h2.RST_STREAM, 1)[0], h2.RST_STREAM)
 
 
 class Backend(GatewayCase):
