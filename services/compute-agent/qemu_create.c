@@ -3,6 +3,7 @@
  * checked, the id is reserved by a file with lock=create, and only then the task begins.
  */
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,13 +270,11 @@ static void check_bridges(const struct create *create)
         return;
     for (size_t i = 0; i < create->config->n_net; i++) {
         const Atoll__Qemu__V1__Net *net = create->config->net[i]->value;
-        char path[128];
         char name[16];
         if (net == NULL || net->bridge == NULL)
             continue;
-        (void)snprintf(path, sizeof path, "/sys/class/net/%.64s", net->bridge);
         (void)snprintf(name, sizeof name, "net%" PRIu32, create->config->net[i]->index);
-        if (access(path, F_OK) != 0)
+        if (if_nametoindex(net->bridge) == 0)
             atl_errors_add(create->errors, name, "bridge '%s' does not exist", net->bridge);
     }
 }

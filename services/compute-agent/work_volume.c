@@ -1,6 +1,7 @@
 /* Volumes of a virtual machine: making, finding, removing them through the storage-agent. */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,11 +242,7 @@ static enum atl_code check_bridges(const Atoll__Qemu__V1__Config *config, struct
 {
     for (size_t i = 0; i < config->n_net; i++) {
         const Atoll__Qemu__V1__Net *net = config->net[i]->value;
-        char path[128];
-        if (net == NULL || net->bridge == NULL)
-            continue;
-        (void)snprintf(path, sizeof path, "/sys/class/net/%.64s", net->bridge);
-        if (access(path, F_OK) != 0)
+        if (net != NULL && net->bridge != NULL && if_nametoindex(net->bridge) == 0)
             return atl_fail(err, ATL_E_ABSENT, NULL, "bridge '%s' does not exist", net->bridge);
     }
     return ATL_OK;
