@@ -111,7 +111,7 @@ struct sdn_plan {
 /* Where dnsmasq's files go; the folders of them. */
 struct sdn_dhcp_paths {
     const char *run;   /* "/run/atoll/sdn-agent" */
-    const char *state; /* "/var/lib/atoll/sdn" */
+    const char *state; /* "/var/lib/atoll/sdn-agent" */
 };
 
 /* In the order to run. wishes, ports and state are borrowed as long as the plan lives. */
