@@ -87,9 +87,12 @@ void sto_job_go(struct sto_job *job, void (*act)(struct sto_job *job))
     job->act = act;
     job->work.run = run;
     job->work.done = done;
-    job->code = sto_pool_add(job->sto->pool, &job->work, &job->err);
-    if (job->code != ATL_OK)
-        done(&job->work);
+    struct atl_error err = {0};
+    if (sto_pool_add(job->sto->pool, &job->work, &err) == ATL_OK)
+        return; /* from here on it is the thread's */
+    job->code = err.code;
+    job->err = err;
+    done(&job->work);
 }
 
 enum atl_code sto_job_storage(struct sto_job *job, const char *id, enum sto_content content)

@@ -105,9 +105,9 @@ void sto_stop(void *self)
     if (sto == NULL)
         return;
     /* Threads first: what they hold is freed below. Their requests end when the bus closes. */
+    sto_pool_free(&sto->pool);
     sto_imports_stop(sto->imports);
     sto_pool_free(&sto->copy_pool);
-    sto_pool_free(&sto->pool);
     sto_uploads_free(&sto->uploads);
     sto_imports_free(&sto->imports);
     sto_pusher_free(&sto->pusher);
