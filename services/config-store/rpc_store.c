@@ -7,6 +7,7 @@
 #include "atoll/task/v1/common.pb-c.h"
 #include "cfg.h"
 #include "core/options.h"
+#include "identity.h"
 #include "pure/arena.h"
 
 enum { PAGE_BYTES_MAX = 4 << 20, PAGE_FILES_MAX = 4096, PREFIXES_MAX = 16 };
@@ -170,14 +171,74 @@ static enum atl_code take_operation(const char *service, const Atoll__Store__V1_
     return ATL_OK;
 }
 
-static enum atl_code take_txn(const char *service, const Atoll__Store__V1__TxnRequest *message,
-                              struct atl_arena *arena, struct cfg_txn *txn, struct atl_error *err)
+/* Does the transaction end with no file of that guest? A guest that moves is not gone. */
+static bool guest_goes(const struct cfg_txn *txn, size_t at)
+{
+    struct cfg_guest_path gone = cfg_guest_path(txn->ops[at].path);
+    if (txn->ops[at].kind != CFG_DELETE || gone.type == CFG_NO_GUEST)
+        return false;
+    for (size_t i = at + 1; i < txn->op_count; i++) {
+        const struct cfg_op *op = &txn->ops[i];
+        struct cfg_guest_path made = cfg_guest_path(op->kind == CFG_RENAME ? op->to : op->path);
+        if (op->kind != CFG_DELETE && made.type != CFG_NO_GUEST && made.vmid == gone.vmid)
+            return false;
+    }
+    return true;
+}
+
+static void forget_guest(struct atl_acl *acl, uint32_t vmid)
+{
+    char id[16];
+    char path[24];
+    (void)snprintf(id, sizeof id, "%u", vmid);
+    (void)snprintf(path, sizeof path, "/vms/%u", vmid);
+    for (size_t i = 0; i < acl->pool_count; i++)
+        atl_list_drop(&acl->pools[i].guests, id);
+    for (size_t i = acl->rule_count; i > 0; i--)
+        if (strcmp(acl->rules[i - 1].path, path) == 0)
+            (void)atl_acl_drop_rule(acl, &acl->rules[i - 1]); /* it is there */
+}
+
+/* A guest that goes leaves its pool and takes the rules on it along, in the same transaction: the next guest
+ * of that id must not inherit them. `ops` has room for one more. */
+static enum atl_code forget_guests(struct cfg *cfg, struct cfg_txn *txn, struct cfg_op *ops,
+                                   struct atl_arena *arena, struct atl_error *err)
+{
+    struct atl_acl *acl = NULL;
+    size_t size = 0;
+    const char *text = cfg_text_ahead(cfg, CFG_USERS, &size);
+    for (size_t i = 0; i < txn->op_count; i++) {
+        if (!guest_goes(txn, i))
+            continue;
+        if (acl == NULL)
+            acl = atl_acl_parse(text, size, arena, NULL);
+        forget_guest(acl, cfg_guest_path(txn->ops[i].path).vmid);
+    }
+    if (acl == NULL)
+        return ATL_OK;
+    struct atl_buf out ATL_BUF_AT_EXIT = {0};
+    atl_acl_write(acl, &out);
+    if (out.length == size && memcmp(out.data, text, size) == 0)
+        return ATL_OK;
+    if (txn->op_count == CFG_TXN_OPS_MAX)
+        return atl_fail(err, ATL_E_LIMIT, "operation",
+                        "a transaction that removes guests may have %d operations", CFG_TXN_OPS_MAX - 1);
+    ops[txn->op_count++] = (struct cfg_op){.kind = CFG_PUT,
+                                           .path = CFG_USERS,
+                                           .bytes = atl_arena_copy(arena, out.data, out.length),
+                                           .size = out.length};
+    return ATL_OK;
+}
+
+static enum atl_code take_txn(struct cfg *cfg, const char *service,
+                              const Atoll__Store__V1__TxnRequest *message, struct atl_arena *arena,
+                              struct cfg_txn *txn, struct atl_error *err)
 {
     if (message->n_compare > CFG_TXN_COMPARES_MAX || message->n_operation > CFG_TXN_OPS_MAX)
         return atl_fail(err, ATL_E_LIMIT, "operation", "a transaction may have %d compares and %d operations",
                         CFG_TXN_COMPARES_MAX, CFG_TXN_OPS_MAX);
     struct cfg_compare *compares = atl_arena_array(arena, struct cfg_compare, message->n_compare + 1);
-    struct cfg_op *ops = atl_arena_array(arena, struct cfg_op, message->n_operation + 1);
+    struct cfg_op *ops = atl_arena_array(arena, struct cfg_op, message->n_operation + 2);
     enum atl_code code = ATL_OK;
     for (size_t i = 0; i < message->n_compare && code == ATL_OK; i++)
         code = take_compare(message->compare[i], &compares[i], err);
@@ -187,7 +248,7 @@ static enum atl_code take_txn(const char *service, const Atoll__Store__V1__TxnRe
                             .compare_count = message->n_compare,
                             .ops = ops,
                             .op_count = message->n_operation};
-    return code;
+    return code == ATL_OK ? forget_guests(cfg, txn, ops, arena, err) : code;
 }
 
 struct txn_answer {
@@ -216,7 +277,7 @@ static void handle_txn(struct atl_request *request, const ProtobufCMessage *inpu
     struct atl_arena *arena = atl_request_arena(request);
     struct cfg_txn txn;
     struct atl_error error;
-    if (take_txn(atl_request_principal(request)->service, (const void *)input, arena, &txn, &error) !=
+    if (take_txn(cfg, atl_request_principal(request)->service, (const void *)input, arena, &txn, &error) !=
         ATL_OK) {
         atl_request_fail(request, &error, NULL);
         return;
