@@ -76,7 +76,8 @@ static void send_cancel(struct atl_call *call)
     zmq_msg_t payload;
     atl_bus_header_pack(&cancel, &header);
     (void)zmq_msg_init(&payload);
-    (void)atl_bus_send(call->peer->socket, NULL, &header, &payload); /* the deadline ends it otherwise */
+    (void)atl_bus_send(call->peer->socket, call->peer->watch, NULL, &header,
+                       &payload); /* the deadline ends it otherwise */
     (void)zmq_msg_close(&header);
     (void)zmq_msg_close(&payload);
 }
@@ -215,7 +216,7 @@ bool atl_bus_call_send(struct atl_call *call)
     zmq_msg_t frame;
     fill_request(call, &header, &revision);
     atl_bus_header_pack(&header, &frame);
-    bool sent = atl_bus_send(call->peer->socket, NULL, &frame, &call->payload);
+    bool sent = atl_bus_send(call->peer->socket, call->peer->watch, NULL, &frame, &call->payload);
     (void)zmq_msg_close(&frame);
     call->ever_sent = call->ever_sent || sent;
     call->connection = call->peer->connection;

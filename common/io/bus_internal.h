@@ -53,7 +53,8 @@ bus_header *atl_bus_header_read(const void *bytes, size_t size, struct atl_arena
 void atl_bus_header_pack(const bus_header *header, zmq_msg_t *ret_frame);
 void atl_bus_message_pack(const ProtobufCMessage *message, zmq_msg_t *ret_frame);
 /* Sends header and payload (shared, not taken); identity may be NULL. false: no room or nobody there. */
-bool atl_bus_send(void *socket, const struct bus_identity *identity, zmq_msg_t *header, zmq_msg_t *payload);
+bool atl_bus_send(void *socket, struct atl_watch *watch, const struct bus_identity *identity,
+                  zmq_msg_t *header, zmq_msg_t *payload);
 void *atl_bus_socket(struct atl_bus *bus, int type);
 /* RUN/bus/SERVICE/FOLDER/FILE as ipc endpoint; false when it is too long for a unix socket. */
 bool atl_bus_endpoint(const struct atl_bus *bus, const char *service, const char *folder, const char *file,

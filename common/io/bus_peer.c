@@ -180,6 +180,8 @@ static void open_socket(struct bus_peer *peer)
     int rc = zmq_connect(peer->socket, endpoint); /* goes on trying by itself until it was connected once */
     if (rc != 0)
         close_socket(peer);
+    else
+        atl_watch_touch(peer->watch);
 }
 
 static void peer_tick(void *user)

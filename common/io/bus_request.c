@@ -9,7 +9,8 @@
 static void send_to_waiters(struct atl_request *request, zmq_msg_t *header, zmq_msg_t *payload)
 {
     for (unsigned int i = 0; i < request->waiter_count; i++) /* one that is gone or does not read loses it */
-        (void)atl_bus_send(request->port->socket, &request->waiters[i], header, payload);
+        (void)atl_bus_send(request->port->socket, request->port->watch, &request->waiters[i], header,
+                           payload);
 }
 
 static void set_revision(struct atl_bus *bus, bus_header *reply, Atoll__Bus__V1__Revision *revision)
@@ -69,7 +70,7 @@ void atl_bus_refuse(struct bus_port *port, const struct bus_identity *to, const 
     zmq_msg_t payload;
     pack_error(port->bus, request, error, fields, true, &header);
     (void)zmq_msg_init(&payload);
-    (void)atl_bus_send(port->socket, to, &header, &payload); /* who is gone needs no answer */
+    (void)atl_bus_send(port->socket, port->watch, to, &header, &payload); /* who is gone needs no answer */
     (void)zmq_msg_close(&header);
     (void)zmq_msg_close(&payload);
 }

@@ -95,7 +95,7 @@ static void send_beat(struct bus_port *port, const struct bus_identity *to, cons
     zmq_msg_t payload;
     atl_bus_header_pack(beat, &header);
     (void)zmq_msg_init(&payload);
-    (void)atl_bus_send(port->socket, to, &header, &payload); /* a lost beat is repeated */
+    (void)atl_bus_send(port->socket, port->watch, to, &header, &payload); /* a lost beat is repeated */
     (void)zmq_msg_close(&header);
     (void)zmq_msg_close(&payload);
 }
@@ -146,6 +146,7 @@ static void port_ready(void *user, unsigned int events)
 static void probe_request(struct atl_request *request)
 {
     void *socket = request->port->socket;
+    atl_watch_touch(request->port->watch);
     for (unsigned int i = request->waiter_count; i > 0; i--) {
         struct bus_identity who = request->waiters[i - 1];
         if (zmq_send(socket, who.bytes, who.size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0) {

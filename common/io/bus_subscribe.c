@@ -324,6 +324,7 @@ static struct bus_subscriber *subscriber_of(struct atl_bus *bus, const char *ser
     char endpoint[BUS_PATH_MAX + 8];
     if (atl_bus_endpoint(bus, service, "events", "pub.sock", endpoint))
         (void)zmq_connect(subscriber->socket, endpoint); /* goes on trying by itself */
+    atl_watch_touch(subscriber->watch);
     return subscriber;
 }
 
@@ -340,6 +341,7 @@ void atl_bus_subscribe(struct atl_bus *bus, const char *service, const char *pre
         length++;
     int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, prefix, length);
     atl_assert(rc == 0);
+    atl_watch_touch(subscriber->watch);
     start_anew(subscriber); /* the new one has to learn where it stands */
 }
 

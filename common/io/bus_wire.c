@@ -71,10 +71,12 @@ static bool send_shared(void *socket, zmq_msg_t *frame, int flags)
     return false;
 }
 
-bool atl_bus_send(void *socket, const struct bus_identity *identity, zmq_msg_t *header, zmq_msg_t *payload)
+bool atl_bus_send(void *socket, struct atl_watch *watch, const struct bus_identity *identity,
+                  zmq_msg_t *header, zmq_msg_t *payload)
 {
     if (socket == NULL)
         return false;
+    atl_watch_touch(watch);
     if (identity != NULL && zmq_send(socket, identity->bytes, identity->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
         return false;
     /* Only the first frame of a message can be refused for want of room. */

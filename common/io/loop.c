@@ -17,11 +17,13 @@ struct atl_watch {
     struct atl_loop *loop;
     struct atl_watch *next; /* of all watches, or of the dead ones */
     struct atl_watch *previous;
+    struct atl_watch *next_pending;
     void *socket; /* ZeroMQ socket, or NULL */
     atl_ready_fn *fn;
     void *user;
     int fd;
     unsigned int events;
+    bool pending; /* ZeroMQ: in the list of those to be asked */
     bool dead;
 };
 
@@ -39,8 +41,10 @@ struct atl_timer {
 
 struct atl_loop {
     struct atl_watch *watches; /* descriptors */
-    struct atl_watch
-        *zmq_watches;       /* ZeroMQ: their descriptor is edge-triggered, so they are asked each round */
+    struct atl_watch *zmq_watches;
+    struct atl_watch *pending; /* ZeroMQ sockets that may have messages, first come first served */
+    struct atl_watch *pending_last;
+    size_t pending_count;
     struct atl_watch *dead; /* freed at the end of the round */
     struct atl_timer **heap;
     size_t timers;
@@ -151,6 +155,43 @@ struct atl_watch *atl_loop_fd(struct atl_loop *loop, int fd, unsigned int events
     return watch_new(loop, &loop->watches, fd, events, fn, user);
 }
 
+/*
+ * A ZeroMQ socket's descriptor is edge-triggered and says only that the socket's inbox was empty and is not
+ * any more. Everything that is done with the socket may empty the inbox, so after each send it has to be
+ * asked whether it has messages; at all other times the descriptor tells. Asking costs two system calls, so
+ * nobody else is asked.
+ */
+void atl_watch_touch(struct atl_watch *watch)
+{
+    if (watch->pending || watch->dead)
+        return;
+    struct atl_loop *loop = watch->loop;
+    watch->pending = true;
+    watch->next_pending = NULL;
+    if (loop->pending_last != NULL)
+        loop->pending_last->next_pending = watch;
+    else
+        loop->pending = watch;
+    loop->pending_last = watch;
+    loop->pending_count++;
+}
+
+static void drop_pending(struct atl_watch *watch)
+{
+    struct atl_loop *loop = watch->loop;
+    struct atl_watch *before = NULL;
+    struct atl_watch **link = &loop->pending;
+    while (*link != watch) {
+        before = *link;
+        link = &before->next_pending;
+    }
+    *link = watch->next_pending;
+    if (loop->pending_last == watch)
+        loop->pending_last = before;
+    loop->pending_count--;
+    watch->pending = false;
+}
+
 struct atl_watch *atl_loop_zmq(struct atl_loop *loop, void *socket, atl_ready_fn *fn, void *user)
 {
     int fd = -1;
@@ -159,6 +200,7 @@ struct atl_watch *atl_loop_zmq(struct atl_loop *loop, void *socket, atl_ready_fn
     atl_assert(rc == 0);
     struct atl_watch *watch = watch_new(loop, &loop->zmq_watches, fd, ATL_READ, fn, user);
     watch->socket = socket;
+    atl_watch_touch(watch);
     return watch;
 }
 
@@ -180,6 +222,8 @@ void atl_watch_free(struct atl_watch *watch)
     atl_assert(!watch->dead);
     struct atl_loop *loop = watch->loop;
     (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL); /* the fd may be closed already */
+    if (watch->pending)
+        drop_pending(watch);
     struct atl_watch **list = watch->socket != NULL ? &loop->zmq_watches : &loop->watches;
     if (watch->previous != NULL)
         watch->previous->next = watch->next;
@@ -306,24 +350,27 @@ static bool zmq_readable(void *socket)
     return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN);
 }
 
-/* Serves each socket a bounded number of times; returns whether some may have more. */
+/* Asks those that may have messages, and serves each a bounded number of times. Returns whether any was
+ * served: then what its callbacks did may have made others ready. */
 static bool serve_zmq(struct atl_loop *loop)
 {
-    bool more = false;
-    struct atl_watch *next = NULL;
-    for (struct atl_watch *watch = loop->zmq_watches; watch != NULL; watch = next) {
+    bool any = false;
+    /* Those that come to the list meanwhile wait for the next round. */
+    for (size_t left = loop->pending_count; left > 0 && loop->pending != NULL; left--) {
+        struct atl_watch *watch = loop->pending;
         int served = 0;
         while (!watch->dead && served < MESSAGES_PER_ROUND && zmq_readable(watch->socket)) {
             watch->fn(watch->user, ATL_READ);
             served++;
         }
-        /* A callback may also have sent, which can swallow another socket's edge. */
-        more = more || served > 0;
-        next = watch->dead ? loop->zmq_watches : watch->next;
+        any = any || served > 0;
         if (watch->dead)
-            return true;
+            continue; /* freed by its callback, which has taken it out of the list */
+        drop_pending(watch);
+        if (served == MESSAGES_PER_ROUND)
+            atl_watch_touch(watch);
     }
-    return more;
+    return any;
 }
 
 static int wait_ms(const struct atl_loop *loop, atl_ns wait_ns, bool busy)
@@ -358,13 +405,15 @@ static unsigned int ready_bits(uint32_t bits)
 void atl_loop_step(struct atl_loop *loop, atl_ns wait_ns)
 {
     loop->now = atl_clock_monotonic();
-    bool busy = serve_zmq(loop);
+    bool busy = serve_zmq(loop) || loop->pending != NULL;
     struct epoll_event events[EVENTS_PER_ROUND];
     int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_ROUND, wait_ms(loop, wait_ns, busy));
     loop->now = atl_clock_monotonic();
     for (int i = 0; i < count; i++) {
         struct atl_watch *watch = events[i].data.ptr;
-        if (!watch->dead && watch->socket == NULL)
+        if (watch->socket != NULL)
+            atl_watch_touch(watch);
+        else if (!watch->dead)
             watch->fn(watch->user, ready_bits(events[i].events));
     }
     (void)serve_zmq(loop);

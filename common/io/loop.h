@@ -38,8 +38,10 @@ atl_ns atl_loop_now(const struct atl_loop *loop);
 /* Watches a descriptor, level-triggered. The loop never closes it. Removing inside a callback is allowed. */
 struct atl_watch *atl_loop_fd(struct atl_loop *loop, int fd, unsigned int events, atl_ready_fn *fn,
                               void *user);
-/* Watches a ZeroMQ socket for ATL_READ; fn is called while messages are there. */
+/* Watches a ZeroMQ socket for ATL_READ; fn is called while messages are there. Whoever does anything else
+ * with the socket than receive in fn (sends, subscribes, connects) calls atl_watch_touch() afterwards. */
 struct atl_watch *atl_loop_zmq(struct atl_loop *loop, void *socket, atl_ready_fn *fn, void *user);
+void atl_watch_touch(struct atl_watch *watch);
 void atl_watch_set(struct atl_watch *watch, unsigned int events);
 void atl_watch_free(struct atl_watch *watch); /* NULL is fine */
 
