@@ -54,7 +54,6 @@ if [ "$NODE_ISOLATED" = 1 ]; then
 fi
 
 # Containers without privileges need a range of ids for root; libvirt's folders are fixed in its program.
-mkdir -p "$NODE_PRIVATE/network"
 printf 'root:100000:65536\n' >"$NODE_PRIVATE/subid"
 for file in /etc/subuid /etc/subgid; do
     [ -e $file ] || : >$file
@@ -66,12 +65,6 @@ if [ "$NODE_LIBVIRT" = own ]; then
         mount --bind "$NODE_PRIVATE/libvirt/$folder" "/$folder"
     done
 fi
-if [ -n "$NODE_INTERFACES" ]; then
-    mkdir -p /etc/network
-    [ -e /etc/network/interfaces ] || : >/etc/network/interfaces
-    mount --bind "$NODE_INTERFACES" /etc/network/interfaces
-fi
-
 # tini takes over and reaps what loses its parent: QEMU, containers' monitors, dnsmasq.
 supervisor=(tini -s -- runsvdir -P "$NODE_SERVICES")
 if [ "$NODE_ISOLATED" = 1 ]; then

@@ -6,8 +6,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
-import uuid
 
 import cleanup
 import layout
@@ -16,6 +14,26 @@ import supervisor
 from supervisor import wait_until
 
 NAMESPACES = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+BRIDGE = """# Guests: a network of their own behind NAT, addresses by DHCP.
+auto vmbr0
+iface vmbr0 inet static
+	address 10.10.10.1/24
+	bridge-ports none
+	bridge-stp off
+	bridge-fd 0
+	atoll-nat yes
+	atoll-dhcp-range 10.10.10.100 10.10.10.199
+"""
+
+
+def host_has_bridge():
+    try:
+        with open("/etc/network/interfaces", encoding="utf-8") as text:
+            return "vmbr0" in text.read()
+    except OSError:
+        return False
 
 
 class NodeError(Exception):
@@ -111,6 +129,8 @@ class Node:
         if service == "api-gateway":
             listen = f"[::]:{self.port}" if os.path.exists("/proc/net/if_inet6") else f"0.0.0.0:{self.port}"
             options += ["--listen", listen, "--openapi", os.path.join(self.build_dir, "gen", "openapi.json")]
+        if service == "sdn-agent":
+            options += ["--interfaces", self.interfaces_file()]
         if service == "config-store":
             options += ["--pam-helper", layout.pam_helper(self.state_dir)]
         if service == "compute-agent" and "--driver" not in options:
@@ -130,6 +150,7 @@ class Node:
         os.makedirs(self.service_dir, exist_ok=True)
         os.makedirs(self.log_dir, exist_ok=True)
         layout.install_pam_helper(self.bin_dir, self.state_dir)
+        self.write_interfaces()
         supervisor.write_services(self)
         if self.wants_own_libvirtd():
             libvirtd.write(self)
@@ -143,29 +164,25 @@ class Node:
         """What inside.sh needs to know."""
         values = {"NODE_NAME": self.name, "NODE_ISOLATED": int(self.isolated), "NODE_PRIVATE": self.private,
                   "NODE_SERVICES": self.service_dir, "NODE_CGROUP": self.cgroup, "NODE_ADDRESS": self.address,
-                  "NODE_PEER": f"{self.network}.1", "NODE_INTERFACES": self.interfaces_file(),
+                  "NODE_PEER": f"{self.network}.1",
                   "NODE_LIBVIRT": "own" if self.wants_own_libvirtd() else "host"}
         path = os.path.join(self.private, "env")
         with open(path, "w", encoding="utf-8") as out:
             out.writelines(f"{key}={shlex.quote(str(value))}\n" for key, value in values.items())
         return path
 
-    def interfaces_file(self):
-        """The node's /etc/network/interfaces: the host's own, and the quickstart bridge."""
-        path = os.path.join(self.private, "network", "interfaces")
+    def write_interfaces(self):
+        """The node's network: what the host's file says, and a bridge for guests unless the host has that."""
+        path = self.interfaces_file()
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        host = ""
-        if not self.isolated and os.path.exists("/etc/network/interfaces"):
-            with open("/etc/network/interfaces", encoding="utf-8") as text:
-                host = text.read()
-        if "vmbr0" not in host:
-            host += ("\n# Guests of the quickstart: a network of their own behind NAT, addresses by DHCP.\n"
-                     "auto vmbr0\niface vmbr0 inet static\n\taddress 10.10.10.1/24\n\tbridge-ports none\n"
-                     "\tbridge-stp off\n\tbridge-fd 0\n\tatoll-nat 1\n\tatoll-dhcp 10.10.10.100,10.10.10.199\n")
-        if not os.path.exists(path):
-            with open(path, "w", encoding="utf-8") as out:
-                out.write(host)
-        return path
+        if os.path.exists(path):
+            return
+        host = "" if self.isolated else "source /etc/network/interfaces\n\n"
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(host + ("" if host and host_has_bridge() else BRIDGE))
+
+    def interfaces_file(self):
+        return os.path.join(self.state_dir, "interfaces")
 
     def up(self):
         """Starts the first process; a node that runs is left alone. Returns whether it was started."""
@@ -258,18 +275,19 @@ class Node:
         if self.isolated:
             os.kill(pid, signal.SIGKILL)  # the kernel ends the whole pid namespace with it
         else:
+            self.tear_network_down()
             cleanup.end_tree(pid)
         wait_until(10, lambda: not os.path.exists(f"/proc/{pid}") or cleanup.is_zombie(pid))
         cleanup.reap(pid, (self.saved() or {}).get("launcher"))
 
+    def tear_network_down(self):
+        """sdn-agent knows best what it made: bridges, rules, settings, its dnsmasq."""
+        program = os.path.join(self.bin_dir, "atoll-sdn-agent")
+        if os.path.exists(program):
+            subprocess.run(self.enter(program, "--teardown", "--run-dir", self.run_dir, "--state-dir", self.state_dir),
+                           stdout=subprocess.DEVNULL, check=False)
 
-def new_uuid():
-    return str(uuid.uuid4())
 
 
 def new_password():
     return secrets.token_urlsafe(15)
-
-
-def now():
-    return time.monotonic()

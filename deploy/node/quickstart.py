@@ -198,7 +198,7 @@ def show_end(node, rest):
     atoll = os.path.relpath(os.path.join(node.bin_dir, "atoll"), layout.TOP)
     print(f"""
 Try next (the first line sets what the others need):
-  set -a; . build/quickstart.env; set +a
+  set -a; . {os.path.relpath(node.env_file, layout.TOP)}; set +a
   {atoll} cluster resources
   {atoll} vm agent-network-get-interfaces {guests.VM}
   {atoll} ct shutdown {guests.CT} && {atoll} ct start {guests.CT}

@@ -134,10 +134,8 @@ class Requests(GatewayCase):
         self.assertEqual(sorted(answer["errors"]), ["nonsense", "other", "vmid"])
 
     def test_unknown_paths_and_verbs(self):
-        for method, path in (("GET", "/foo"), ("PATCH", "/version"), ("HEAD", "/version"), ("POST", "/version"),
+        for method, path in (("GET", "/foo"), ("PATCH", "/version"), ("POST", "/version"),
                              ("GET", "/nodes/n/qemu/100/status/start")):
-            if method == "HEAD":
-                continue
             status, reason, _, body = self.call(method, path, TOKEN)
             self.assertEqual((status, reason), (501, f"Method '{method} {path}' not implemented"))
             self.assertEqual(json.loads(body)["message"], reason)
@@ -234,6 +232,15 @@ class Requests(GatewayCase):
             stream = tls.makefile("rb")
             self.assertEqual(read_answer(stream)[2]["connection"], "close")
             self.assertIsNone(read_answer(stream))
+
+    def test_answers_to_head_have_no_body(self):
+        with self.gateway.raw() as tls:
+            tls.sendall(request("HEAD", "/") + request("HEAD", "/api2/json/version") + request("GET", "/"))
+            stream = tls.makefile("rb")
+            for wanted, body in ((200, b""), (501, b""), (200, None)):
+                answer = read_answer(stream)
+                self.assertEqual(answer[0], wanted)
+                self.assertEqual(answer[3] == b"", body == b"")
 
     def test_expect_100_continue(self):
         with self.gateway.raw() as tls:
@@ -445,6 +452,19 @@ class Uploads(UploadCase):
         answer = self.ask(request("POST", "/api2/json/nodes/n/storage/good/upload", COOKIE,
                                   f"Content-Type: {FORM}", body="a=b"))[0]
         self.assertEqual(answer[0], 506)
+
+    def test_bodies_may_end_anywhere(self):
+        body = multipart(("content", "iso"), ("filename", "a.iso", b"some bytes"))
+        steps = [*range(0, len(body) - 4, 7), body.index(b"stream\r\n\r\n") + 10]
+        for size in steps:
+            answer = self.upload("good", body[:size])
+            self.assertEqual((size, answer[0]), (size, 400))
+        self.assertEqual(self.upload("good", body)[0], 200)
+
+    def test_an_empty_body_without_a_login(self):
+        answer = self.ask(request("POST", "/api2/json/nodes/n/storage/good/upload", "Content-Length: 0",
+                                  f"Content-Type: multipart/form-data; boundary={BOUNDARY}"))[0]
+        self.assertEqual(answer[:2], (401, "No ticket"))
 
     def test_without_a_login_nothing_is_read(self):
         path = "/api2/json/nodes/n/storage/good/upload"
