@@ -88,7 +88,7 @@ static const Atoll__Lxc__V1__Mp *mp_at(const Atoll__Lxc__V1__Config *config, con
     return NULL;
 }
 
-static bool still_used(const Atoll__Lxc__V1__Config *config, const char *volume)
+static bool is_mounted(const Atoll__Lxc__V1__Config *config, const char *volume)
 {
     if (config->rootfs != NULL && config->rootfs->volume != NULL &&
         strcmp(config->rootfs->volume, volume) == 0)
@@ -97,6 +97,13 @@ static bool still_used(const Atoll__Lxc__V1__Config *config, const char *volume)
         if (config->mp[i]->value != NULL && config->mp[i]->value->volume != NULL &&
             strcmp(config->mp[i]->value->volume, volume) == 0)
             return true;
+    return false;
+}
+
+static bool still_used(const Atoll__Lxc__V1__Config *config, const char *volume)
+{
+    if (is_mounted(config, volume))
+        return true;
     for (size_t i = 0; i < config->n_unused; i++)
         if (config->unused[i]->value != NULL && strcmp(config->unused[i]->value->volume, volume) == 0)
             return true;
@@ -155,6 +162,11 @@ static bool merge_now(struct cmp_lxc_doc *doc, const Atoll__Lxc__V1__Config *set
             replaced[count++] = old->volume;
     }
     atl_message_merge(config_table, &now->base, &set->base, doc->arena);
+    size_t kept = 0;
+    for (size_t i = 0; i < now->n_unused; i++) /* what is mounted again is not unused */
+        if (now->unused[i]->value == NULL || !is_mounted(now, now->unused[i]->value->volume))
+            now->unused[kept++] = now->unused[i];
+    now->n_unused = kept;
     bool ok = true;
     for (size_t i = 0; i < count; i++)
         ok = remember_unused(now, replaced[i], doc->arena) && ok;

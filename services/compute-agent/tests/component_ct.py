@@ -1,0 +1,419 @@
+#!/usr/bin/python3
+"""Containers through the bus: config-store, storage-agent and compute-agent with a real liblxc, driven by `atoll`.
+
+usage: component_ct.py BUILD-DIR     Needs root. Everything is in folders and namespaces of the test's own.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
+
+import layout  # noqa: E402
+
+BUILD = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]) else os.path.join(TOP, "build", "dev")
+BIN = os.path.join(BUILD, "bin")
+NODE = "ctnode"
+
+
+def isolate():
+    """Starts this program again in a network and mount namespace of its own."""
+    if os.environ.get("CT_ISOLATED") == "1":
+        return
+    if os.geteuid() != 0:
+        print("needs root: namespaces and containers")
+        sys.exit(77)
+    os.environ["CT_ISOLATED"] = "1"
+    os.execvp("unshare", ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, *sys.argv])
+
+
+def sh(script, cwd=None):
+    subprocess.run(["sh", "-ec", script], cwd=cwd, check=True)
+
+
+def wait_for(what, test, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = test()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as text:
+            return text.read()
+    except FileNotFoundError:
+        return ""
+
+
+class ApiFailure(Exception):
+    pass
+
+
+class World:
+    """Folders, network, the three services."""
+
+    def __init__(self):
+        self.top = tempfile.mkdtemp(prefix="atoll-ct-")
+        os.chmod(self.top, 0o755)
+        self.run_dir = os.path.join(self.top, "run")
+        self.state = os.path.join(self.top, "state")
+        self.processes = {}
+        sh(f"mkdir cg; mount --rbind /sys/fs/cgroup cg; mount -t sysfs sysfs /sys; mount --rbind cg /sys/fs/cgroup;"
+           f"printf 'root:100000:65536\\n' > subid; mount --bind subid /etc/subuid; mount --bind subid /etc/subgid;"
+           f"ip link set lo up; ip link add vmbr0 type bridge; ip addr add 10.66.1.1/24 dev vmbr0; ip link set vmbr0 up",
+           self.top)
+        layout.make_users()
+        layout.make_run_dir(self.run_dir)
+        layout.make_state_dir(self.state)
+        os.makedirs(os.path.join(self.top, "local"))
+        shutil.chown(os.path.join(self.top, "local"), "atoll-storage", "atoll-storage")
+        self.template()
+
+    def template(self):
+        sh("mkdir -p root/bin root/sbin root/etc/network root/proc root/sys root/dev root/tmp root/run root/root root/var;"
+           "cp /bin/busybox root/bin/; ln -s busybox root/bin/sh; ln -s ../bin/busybox root/sbin/init;"
+           "printf '::sysinit:/etc/rcS\\n::shutdown:/bin/busybox true\\n' > root/etc/inittab;"
+           "printf 'root:x:0:0:root:/root:/bin/sh\\n' > root/etc/passwd; printf 'ID=alpine\\n' > root/etc/os-release;"
+           "printf '#!/bin/sh\\n/bin/busybox ifconfig eth0 10.66.1.5 netmask 255.255.255.0 up\\n"
+           "/bin/busybox touch /ready\\n' > root/etc/rcS; chmod +x root/etc/rcS;"
+           "tar -C root -c . | zstd -q -o busybox.tar.zst", self.top)
+        # What a hostile template may try: to leave the root by links and by "..", devices, a program of root's.
+        sh("mkdir -p evil/etc; cp -a root/. evil/; ln -s / evil/up; ln -s ../../../../../.. evil/far;"
+           "tar -C evil -cf evil.tar .; mkdir -p evil2/up evil2/far; echo pwned > evil2/up/pwned-abs; echo pwned > evil2/far/pwned-rel;"
+           "tar -C evil2 -rf evil.tar up/pwned-abs far/pwned-rel; zstd -q evil.tar -o evil.tar.zst", self.top)
+        sh("tar -P -cf dotdot.tar --transform 's,^,../../../,' root/etc/passwd; zstd -q dotdot.tar -o dotdot.tar.zst; "
+           "head -c 2000 busybox.tar.zst > cut.tar.zst; mknod null0 c 1 3; "
+           "cp -a root dev2; cp -a null0 dev2/null0; mkdir -p dev2/dev; cp -a null0 dev2/dev/null; tar -C dev2 -c . | zstd -q -o device.tar.zst",
+           self.top)
+
+    def spawn(self, name, *options):
+        state = layout.state_of(name, self.state)
+        user = layout.USERS[name]
+        command = [os.path.join(BIN, "atoll-" + name), "--run-dir", self.run_dir, "--state-dir", state, "--node", NODE, *options]
+        if user != "root":
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *command]
+        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        with open(os.path.join(self.top, name + ".log"), "ab") as log:
+            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment,
+                                                    start_new_session=True)
+        ready = os.path.join(self.run_dir, name + ".ready")
+        pid = str(self.processes[name].pid)
+        wait_for(name + " to be ready", lambda: read(ready).strip() == pid or self.processes[name].poll() is not None, 20)
+        if self.processes[name].poll() is not None:
+            raise AssertionError(f"{name} did not start: {self.log(name)}")
+
+    def log(self, name):
+        return read(os.path.join(self.top, name + ".log"))[-6000:]
+
+    def up(self):
+        self.spawn("config-store")
+        self.spawn("storage-agent")
+        self.spawn("compute-agent", "--driver", "fake")
+
+    def kill(self, name, number=signal.SIGKILL):
+        self.processes[name].send_signal(number)
+        self.processes[name].wait(10)
+
+    def cgroup_base(self):
+        number = 2166136261
+        for byte in self.run_dir.encode():
+            number = (number ^ byte) * 16777619 & 0xFFFFFFFF
+        return f"atoll-{number:08x}"
+
+    def cgroups(self):
+        """Folders of containers that are left in any hierarchy; the pivot is everybody's."""
+        left = []
+        for hierarchy in os.listdir("/sys/fs/cgroup"):
+            base = os.path.join("/sys/fs/cgroup", hierarchy, self.cgroup_base())
+            if os.path.isdir(base):
+                left += [os.path.join(base, d) for d in os.listdir(base)
+                         if os.path.isdir(os.path.join(base, d)) and d != "pivot"]
+        return left
+
+    def down(self):
+        for name in reversed(list(self.processes)):
+            if self.processes[name].poll() is None:
+                self.kill(name, signal.SIGTERM)
+        bad = [name for name in self.processes if "AddressSanitizer" in self.log(name) or "runtime error" in self.log(name)]
+        base = self.cgroups()
+        for name in bad:
+            print(self.log(name))
+        sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do rmdir $i/* $i 2>/dev/null || true; done; umount -R cg || true",
+           self.top)
+        if os.environ.get("CT_KEEP") != "1":
+            subprocess.run(["rm", "-rf", "--one-file-system", self.top], check=False)
+        return bad, base
+
+    def api(self, verb, where, **parameters):
+        secret = parameters.pop("password", None)
+        if secret is not None:
+            parameters["password"] = "-"
+        words = [os.path.join(BIN, "atoll"), "api", verb, where, "--run-dir", self.run_dir, "--output", "json", "--no-follow"]
+        for name, value in parameters.items():
+            words += ["--" + name.replace("_", "-"), str(value)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, input=secret,
+                              env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+        if done.returncode != 0:
+            raise ApiFailure(done.stderr.strip() or done.stdout.strip())
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def task(self, upid, seconds=60):
+        """Waits for the end of a task; its exit text."""
+        path = f"/nodes/{NODE}/tasks/{upid}/status"
+        return wait_for(upid, lambda: (lambda s: s.get("exitstatus") if s["status"] == "stopped" else None)(
+            self.api("get", path)), seconds)
+
+    def task_log(self, upid):
+        return "\n".join(row["t"] for row in self.api("get", f"/nodes/{NODE}/tasks/{upid}/log"))
+
+
+class Containers(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.world = World()
+        try:
+            cls.world.up()
+            cls.world.api("create", "/storage", storage="local", type="dir", path=os.path.join(cls.world.top, "local"),
+                          content="rootdir,vztmpl,images")
+        except BaseException:
+            for name in cls.world.processes:
+                print(cls.world.log(name))
+            cls.world.down()
+            raise
+        cache = os.path.join(cls.world.top, "local", "template", "cache")
+        os.makedirs(cache, exist_ok=True)
+        for name in ("busybox", "evil", "dotdot", "cut", "device"):
+            shutil.copy(os.path.join(cls.world.top, name + ".tar.zst"), cache)
+        sh("chown -R atoll-storage: local", cls.world.top)
+
+    @classmethod
+    def tearDownClass(cls):
+        bad, cgroups = cls.world.down()
+        if bad:
+            raise AssertionError(f"sanitizer reports of {bad}")
+        if cgroups:
+            raise AssertionError(f"cgroups left: {cgroups}")
+
+    def path(self, *parts):
+        return f"/nodes/{NODE}/lxc" + "".join("/" + str(p) for p in parts)
+
+    def ok(self, upid, seconds=60):
+        text = self.world.task(upid, seconds)
+        self.assertEqual(text, "OK", self.world.task_log(upid))
+
+    def create(self, vmid, template="busybox", **more):
+        parameters = {"vmid": vmid, "ostemplate": f"local:vztmpl/{template}.tar.zst", "hostname": f"ct{vmid}", "memory": 64,
+                      "swap": 0, "rootfs": "local:0.03", "net0": "name=eth0,bridge=vmbr0,ip=10.66.1.5/24", **more}
+        return self.world.api("create", self.path(), **parameters)
+
+    def status(self, vmid):
+        return self.world.api("get", self.path(vmid, "status", "current"))
+
+    def act(self, vmid, verb, **parameters):
+        return self.world.api("create", self.path(vmid, "status", verb), **parameters)
+
+    def fails(self, expected, call, *arguments, **parameters):
+        with self.assertRaises(ApiFailure) as caught:
+            call(*arguments, **parameters)
+        self.assertIn(expected, str(caught.exception))
+
+    def nothing_left(self, vmid):
+        self.assertNotIn(vmid, [row["vmid"] for row in self.world.api("get", self.path())])
+        folder = os.path.join(self.world.top, "local", "images", str(vmid))
+        self.assertFalse(os.path.isdir(folder) and os.listdir(folder), "volumes left")
+        self.assertFalse(os.path.exists(os.path.join(self.world.run_dir, "lxc", str(vmid))))
+        with open("/proc/self/mounts", encoding="utf-8") as mounts:
+            self.assertNotIn(f"vm-{vmid}", mounts.read())
+        loops = subprocess.run(["losetup", "-l", "-O", "BACK-FILE"], capture_output=True, text=True, check=True).stdout
+        self.assertNotIn(f"vm-{vmid}-", loops)
+
+    def test_life(self):
+        self.ok(self.create(101, password="secret-word", ssh_public_keys="ssh-ed25519 AAAA test"))
+        config = self.world.api("get", self.path(101, "config"))
+        self.assertEqual((config["hostname"], config["ostype"], config["unprivileged"]), ("ct101", "alpine", 1))
+        self.assertRegex(config["rootfs"], r"^local:101/vm-101-disk-0.raw,size=")
+        self.assertRegex(config["net0"], r"hwaddr=([0-9A-F]{2}:){5}")
+        self.assertNotIn("secret-word", json.dumps(config))
+        self.ok(self.act(101, "start"))
+        now = self.status(101)
+        self.assertEqual(now["status"], "running")
+        pid = int(now["pid"])
+        wait_for("the container's init", lambda: os.path.exists(f"/proc/{pid}/root/ready"))
+        with open(f"/proc/{pid}/root/etc/shadow", encoding="utf-8") as shadow:
+            self.assertRegex(shadow.read(), r"^root:\$6\$")
+        with open(f"/proc/{pid}/root/root/.ssh/authorized_keys", encoding="utf-8") as keys:
+            self.assertEqual(keys.read(), "ssh-ed25519 AAAA test\n")
+        rows = {row["name"]: row for row in self.world.api("get", self.path(101, "interfaces"))}
+        self.assertEqual(rows["eth0"]["inet"], "10.66.1.5/24")
+        self.assertTrue(os.path.exists("/sys/class/net/vmbr0/brif/veth101i0"))
+        # A start of what runs is a success.
+        self.ok(self.act(101, "start"))
+        # The agent dies; the container does not notice, and the new agent finds it.
+        self.world.kill("compute-agent")
+        self.world.spawn("compute-agent", "--driver", "fake")
+        now = wait_for("the new agent", lambda: self.try_status(101))
+        self.assertEqual((now["status"], int(now["pid"])), ("running", pid))
+        self.ok(self.act(101, "suspend"))
+        self.ok(self.act(101, "resume"))
+        # Live and waiting changes.
+        self.world.api("set", self.path(101, "config"), memory=96, hostname="other")
+        memory = self.world.cgroup_base()
+        with open(f"/sys/fs/cgroup/memory/{memory}/101/memory.limit_in_bytes", encoding="ascii") as limit:
+            self.assertEqual(int(limit.read()), 96 << 20)
+        rows = {row["key"]: row for row in self.world.api("get", self.path(101, "pending"))}
+        self.assertEqual((rows["hostname"]["value"], rows["hostname"]["pending"]), ("ct101", "other"))
+        self.fails("unable to destroy CT 101", self.world.api, "delete", self.path(101))
+        self.ok(self.act(101, "shutdown", timeout=20))
+        self.assertEqual(self.status(101)["status"], "stopped")
+        self.ok(self.act(101, "start"))
+        self.assertEqual(self.world.api("get", self.path(101, "config"))["hostname"], "other")
+        self.assertEqual([r for r in self.world.api("get", self.path(101, "pending")) if "pending" in r], [])
+        self.ok(self.act(101, "reboot", timeout=20))
+        self.assertNotEqual(int(self.status(101)["pid"]), pid)
+        self.ok(self.act(101, "stop"))
+        self.ok(self.act(101, "stop"))
+        self.ok(self.world.api("set", self.path(101, "resize"), disk="rootfs", size="64M"))
+        self.assertIn("size=64M", self.world.api("get", self.path(101, "config"))["rootfs"])
+        self.ok(self.world.api("delete", self.path(101)))
+        self.nothing_left(101)
+        self.fails("does not exist", self.world.api, "get", self.path(101, "config"))
+
+    def try_status(self, vmid):
+        try:
+            return self.status(vmid)
+        except ApiFailure:
+            return None
+
+    def test_mount_points(self):
+        self.ok(self.create(110, mp0="local:0.02,mp=/srv"))
+        self.ok(self.act(110, "start"))
+        pid = int(self.status(110)["pid"])
+        with open(f"/proc/{pid}/mounts", encoding="utf-8") as mounts:
+            self.assertIn(" /srv ext4", mounts.read())
+        self.world.api("set", self.path(110, "config"), delete="mp0")
+        self.ok(self.act(110, "stop"))
+        self.world.api("set", self.path(110, "config"), mp1="local:0.01,mp=/data")
+        config = self.world.api("get", self.path(110, "config"))
+        self.assertRegex(config["mp1"], r"^local:110/vm-110-disk-2.raw,mp=/data,size=")
+        self.ok(self.act(110, "start"))
+        self.ok(self.act(110, "stop"))
+        config = self.world.api("get", self.path(110, "config"))
+        self.assertEqual(config["unused0"], "local:110/vm-110-disk-1.raw")
+        self.assertNotIn("mp0", config)
+        self.world.api("set", self.path(110, "config"), delete="unused0")
+        wait_for("the volume's end", lambda: not os.path.exists(
+            os.path.join(self.world.top, "local", "images", "110", "vm-110-disk-1.raw")))
+        self.ok(self.world.api("delete", self.path(110)))
+        self.nothing_left(110)
+
+    def test_bad_input(self):
+        self.fails("does not exist", self.act, 999, "start")
+        self.fails("net0", self.create, 120, net0="name=eth0,bridge=nobridge")
+        self.fails("storage 'nowhere' does not exist", self.create, 120, rootfs="nowhere:1")
+        self.fails("ostemplate", self.create, 120, template="absent")
+        self.fails("mp0", self.create, 120, mp0="local:0.02,mp=/../etc")
+        self.fails("memory", self.create, 120, memory=1)
+        self.nothing_left(120)
+        self.ok(self.create(121))
+        self.fails(f"CT 121 already exists on node '{NODE}'", self.create, 121)
+        self.fails("CT 121 not running", self.act, 121, "shutdown")
+        self.fails("detected modified configuration", self.world.api, "set", self.path(121, "config"), memory=128,
+                   digest="0" * 40)
+        self.fails("read-only option", self.world.api, "set", self.path(121, "config"), arch="arm64")
+        self.world.api("set", self.path(121, "config"), protection=1)
+        self.fails("protection mode enabled", self.world.api, "delete", self.path(121))
+        self.world.api("set", self.path(121, "config"), delete="protection")
+        self.ok(self.world.api("delete", self.path(121)))
+        self.nothing_left(121)
+
+    def test_creation_that_fails_leaves_nothing(self):
+        text = self.world.task(self.create(130, template="cut"))
+        self.assertIn("template is damaged", text)
+        self.nothing_left(130)
+        text = self.world.task(self.create(131, rootfs="local:0.002"))
+        self.assertNotEqual(text, "OK")
+        self.nothing_left(131)
+
+    def test_hostile_templates_stay_inside(self):
+        upid = self.create(140, template="evil")
+        self.world.task(upid)
+        for place in ("/pwned-abs", "/pwned-rel"):
+            self.assertFalse(os.path.exists(place))
+        if 140 in [row["vmid"] for row in self.world.api("get", self.path())]:
+            self.ok(self.world.api("delete", self.path(140)))
+        self.nothing_left(140)
+        text = self.world.task(self.create(141, template="dotdot"))
+        self.assertNotEqual(text, "OK")
+        self.nothing_left(141)
+        self.ok(self.create(142, template="device"))
+        sh(f"mkdir -p m; mount -o loop,ro local/images/142/vm-142-disk-0.raw m; test ! -e m/null0; test ! -e m/dev/null; umount m",
+           self.world.top)
+        self.ok(self.world.api("delete", self.path(142)))
+        self.nothing_left(142)
+
+    def test_killed_creation_is_cleaned_up(self):
+        """The worker dies while it unpacks; so does, in the second round, the agent."""
+        for vmid, both in ((150, False), (151, True)):
+            upid = self.create(vmid)
+            worker = wait_for("the worker", lambda: self.worker_pid(upid))
+            if both:
+                self.world.kill("compute-agent")
+            try:
+                os.kill(worker, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it was faster: then the container is there, and goes below
+            if both:
+                self.world.spawn("compute-agent", "--driver", "fake")
+            wait_for("the end", lambda: self.try_task_ended(upid), 20)
+            if self.world.task(upid) == "OK":
+                self.ok(self.world.api("delete", self.path(vmid)))
+            wait_for("the leftovers to go", lambda: vmid not in [r["vmid"] for r in self.world.api("get", self.path())], 20)
+            wait_for("the folder to go", lambda: not os.path.exists(os.path.join(self.world.run_dir, "lxc", str(vmid))))
+            self.nothing_left(vmid)
+
+    def try_task_ended(self, upid):
+        try:
+            return self.world.api("get", f"/nodes/{NODE}/tasks/{upid}/status")["status"] == "stopped"
+        except ApiFailure:
+            return False
+
+    def worker_pid(self, upid):
+        status = os.path.join(self.world.state, "tasks", "compute-agent", upid, "status")
+        try:
+            with open(status, encoding="utf-8") as text:
+                for line in text:
+                    words = line.split()
+                    if len(words) == 2 and words[0].rstrip(":") == "pid" and words[1] != "0":
+                        return int(words[1])
+        except OSError:
+            pass
+        return None
+
+    def test_node(self):
+        status = self.world.api("get", f"/nodes/{NODE}/status")
+        self.assertEqual(len(status["loadavg"]), 3)
+        self.assertRegex(status["pveversion"], r"^pve-manager/\d+\.\d+\.\d+/")
+        self.assertGreater(status["memory"]["total"], status["memory"]["used"])
+        self.assertGreater(status["rootfs"]["total"], 0)
+        self.assertEqual(status["cpuinfo"]["cpus"], os.cpu_count())
+        self.assertRegex(self.world.api("get", f"/nodes/{NODE}/version")["version"], r"^\d+\.\d+\.\d+$")
+        moment = self.world.api("get", f"/nodes/{NODE}/time")
+        self.assertLess(abs(moment["time"] - time.time()), 5)
+        self.assertIn("timezone", moment)
+        self.world.api("get", f"/nodes/{NODE}/dns")
+
+
+if __name__ == "__main__":
+    isolate()
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)
