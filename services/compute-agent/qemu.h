@@ -59,6 +59,10 @@ ATL_MUST_CHECK enum atl_code qemu_need_config(struct cmp_qemu *qemu, struct atl_
                                               uint32_t vmid, const Atoll__Qemu__V1__Config *config,
                                               struct atl_error *err);
 
+/* Puts the hash of `cipassword` in its place. */
+ATL_MUST_CHECK enum atl_code qemu_hash_password(Atoll__Qemu__V1__Config *config, struct atl_arena *arena,
+                                                struct atl_error *err);
+
 /* Starts the task; when it ends the request is answered with nothing, or with its error. */
 void qemu_task_wait(struct cmp_qemu *qemu, struct atl_request *request, const char *type, uint32_t vmid,
                     const Atoll__Qemu__V1__Work *work);

@@ -289,6 +289,8 @@ static enum atl_code check_request(struct create *create, struct atl_error *err)
         code = atl_fail(err, ATL_E_EXISTS, NULL,
                         "unable to create VM %" PRIu32 " - VM %" PRIu32 " already exists on node '%s'",
                         create->in->vmid, create->in->vmid, qemu->cmp->options.node);
+    if (code == ATL_OK)
+        code = qemu_hash_password(create->config, atl_request_arena(create->request), err);
     if (code != ATL_OK)
         return code;
     (void)!cmp_config_check(create->config, create->errors); /* what it finds is counted below */

@@ -1,9 +1,11 @@
 /* Methods of virtual machines: the table, what all share, and those that only start a task. */
+#include <crypt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "atoll/qemu/v1/qemu.atl.h"
+#include "core/cloudinit.h"
 #include "io/log.h"
 #include "pure/codec.h"
 #include "qemu.h"
@@ -103,6 +105,25 @@ enum atl_code qemu_need_config(struct cmp_qemu *qemu, struct atl_request *reques
     for (size_t i = 0; code == ATL_OK && i < count; i++)
         code = need_drive(qemu, request, vmid, &drives[i], err);
     return code;
+}
+
+/* The password for cloud-init never lies anywhere in clear: it is hashed before anything is written. */
+enum atl_code qemu_hash_password(Atoll__Qemu__V1__Config *config, struct atl_arena *arena,
+                                 struct atl_error *err)
+{
+    if (config == NULL || config->cipassword == NULL || config->cipassword[0] == '\0' ||
+        cmp_is_password_hash(config->cipassword))
+        return ATL_OK;
+    char salt[CRYPT_GENSALT_OUTPUT_SIZE];
+    struct crypt_data *data = atl_arena_new(arena, struct crypt_data);
+    if (crypt_gensalt_rn("$6$", 0, NULL, 0, salt, sizeof salt) == NULL)
+        return atl_fail(err, ATL_E_INTERNAL, "cipassword", "no salt for the password");
+    const char *hash = crypt_r(config->cipassword, salt, data);
+    if (hash == NULL || hash[0] == '*')
+        return atl_fail(err, ATL_E_INVALID, "cipassword", "this password cannot be used");
+    explicit_bzero(config->cipassword, strlen(config->cipassword));
+    config->cipassword = atl_arena_strdup(arena, hash);
+    return ATL_OK;
 }
 
 /* --- waiting for a task -----------------------------------------------------------------------------------

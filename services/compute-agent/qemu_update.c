@@ -115,7 +115,9 @@ static enum atl_code check_rights(struct update *update, struct atl_error *err)
     enum atl_code code = qemu_need_root(update->request, update->skiplock, "skiplock", err);
     if (code == ATL_OK)
         code = qemu_need_config(update->qemu, update->request, update->vmid, update->set, err);
-    return code == ATL_OK ? need_removal(update, err) : code;
+    if (code == ATL_OK)
+        code = need_removal(update, err);
+    return code == ATL_OK ? qemu_hash_password(update->set, atl_request_arena(update->request), err) : code;
 }
 
 static enum atl_code to_work(const struct update *update, Atoll__Qemu__V1__Work **ret_work,

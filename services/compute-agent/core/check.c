@@ -54,6 +54,15 @@ static void check_limits(const struct cmp_drive *item, struct atl_errors *errors
             atl_errors_add(errors, item->name, "a limit in MB/s must be between 0 and 1000000000");
 }
 
+/* What the engine takes, after URL decoding. */
+static bool plain_serial(const char *text)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _.+-";
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    const char *serial = cmp_url_decode(text, &arena);
+    return serial[strspn(serial, allowed)] == '\0';
+}
+
 static void check_drive(const struct cmp_drive *item, struct atl_errors *errors)
 {
     const Atoll__Qemu__V1__Drive *drive = item->drive;
@@ -81,6 +90,8 @@ static void check_drive(const struct cmp_drive *item, struct atl_errors *errors)
         atl_errors_add(errors, item->name, "the size of a new volume must be larger than 0");
     if (is_new && !fresh.cloudinit && cmp_drive_is_cdrom(drive))
         atl_errors_add(errors, item->name, "a CD drive takes an image, not a new volume");
+    if (drive->serial != NULL && !plain_serial(drive->serial))
+        atl_errors_add(errors, item->name, "a serial number has letters, digits, blanks and _ . + - only");
     if (drive->has_scsiblock && drive->scsiblock)
         atl_errors_add(errors, item->name, "scsiblock is not built");
 }
@@ -159,6 +170,14 @@ static void check_sizes(const Atoll__Qemu__V1__Config *config, struct atl_errors
                        sockets * cores);
 }
 
+static void check_cloudinit(const Atoll__Qemu__V1__Config *config, struct atl_errors *errors)
+{
+    if (config->citype != NULL && strcmp(config->citype, "opennebula") == 0)
+        atl_errors_add(errors, "citype", "opennebula is not built; use nocloud or configdrive2");
+    if (config->agent != NULL && config->agent->type != NULL && strcmp(config->agent->type, "isa") == 0)
+        atl_errors_add(errors, "agent", "type=isa is not built; use virtio");
+}
+
 static void check_numa(const Atoll__Qemu__V1__Config *config, struct atl_errors *errors)
 {
     double sum = 0;
@@ -179,5 +198,6 @@ enum atl_code cmp_config_check(const Atoll__Qemu__V1__Config *config, struct atl
     check_boot(config, errors);
     check_sizes(config, errors);
     check_numa(config, errors);
+    check_cloudinit(config, errors);
     return errors->count == before ? ATL_OK : ATL_E_INVALID;
 }
