@@ -15,6 +15,20 @@ enum { OPENAPI_MAX = 16 << 20 };
 
 /* --- answers --- */
 
+/* Nobody waits for the call any more: a read is cancelled, a change goes on to its end. */
+static void let_go(struct gw_work *work)
+{
+    struct gw_pending *pending = work->pending;
+    work->pending = NULL;
+    if (pending == NULL)
+        return;
+    pending->work = NULL;
+    if (work->verb == ATL_GET) {
+        atl_call_cancel(pending->call);
+        free(pending);
+    }
+}
+
 /* The work is over: its resources go, the request is the server's again. */
 static void finish(struct gw_work *work, int status, const char *reason, struct atl_buf *body)
 {
@@ -22,6 +36,7 @@ static void finish(struct gw_work *work, int status, const char *reason, struct 
     struct gw_request *request = work->request;
     gw_audit(work, status);
     bool is_upload = work->upload != NULL;
+    let_go(work);
     gw_upload_free(work);
     gw->working--;
     request->user = NULL;
@@ -161,14 +176,9 @@ void gw_call(struct gw_work *work, const struct atl_rpc *rpc, const ProtobufCMes
 static void on_gone(struct gw_request *request)
 {
     struct gw_work *work = request->user;
-    struct gw_pending *pending = work->pending;
-    if (pending != NULL && work->verb == ATL_GET) {
-        atl_call_cancel(pending->call);
-        free(pending);
-    } else if (pending != NULL) {
-        pending->work = NULL;
+    if (work->pending != NULL)
         gw_audit(work, 499);
-    }
+    let_go(work);
     if (work->delay != NULL) {
         atl_timer_free(work->delay);
         work->gw->delayed--;
@@ -325,7 +335,7 @@ static bool read_file(const char *path, struct atl_buf *body)
 static void serve_page(struct gw *gw, struct gw_request *request)
 {
     struct atl_buf body = {0};
-    bool get = strcmp(request->head.method, "GET") == 0;
+    bool get = strcmp(request->head.method, "GET") == 0 || strcmp(request->head.method, "HEAD") == 0;
     if (get && strcmp(request->head.path, "/openapi.json") == 0 &&
         read_file(gw->options.openapi_file, &body)) {
         reply_text(request, 200, json_type, &body);

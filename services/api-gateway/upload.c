@@ -326,6 +326,8 @@ static void on_end(struct gw_request *request)
 {
     struct gw_upload *upload = upload_of(request);
     upload->body_ended = true;
+    if (upload->work->delay != NULL) /* refused already, which is only not said yet */
+        return;
     if (!upload->parsed)
         gw_fail_text(upload->work, 400, "the multipart body ends before its last boundary");
     else if (!upload->has_file)

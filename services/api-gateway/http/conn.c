@@ -162,6 +162,8 @@ static void conn_read(struct gw_conn *conn)
         if (got > 0) {
             conn->read_at = atl_loop_now(conn->http->loop);
             conn->protocol->input(conn, conn->http->scratch, (size_t)got);
+            if (got < GW_RECORD && !SSL_has_pending(conn->ssl))
+                return; /* the socket is empty, or says when it is not */
             continue;
         }
         int error = SSL_get_error(conn->ssl, got);

@@ -279,6 +279,8 @@ void gw_request_reply(struct gw_request *request, const struct gw_answer *answer
         atl_buf_text(&request->output, busy);
         own = (struct gw_answer){.status = 503, .type = answer->type, .close = true};
     }
+    if (request->head.method != NULL && strcmp(request->head.method, "HEAD") == 0)
+        atl_buf_done(&request->output);
     if (own.extra == NULL)
         own.extra_count = 0;
     if (wants_gzip(request, &own))
