@@ -45,6 +45,10 @@ struct atl_principal {
  * calls from services that the method lists are admitted.
  */
 struct atl_guard {
+    /* Who reaches it: the bus alone admits a service that rpc->callers lists when it calls for itself, and
+     * for methods without a permission also when it passes a user's assertion on (which is not looked at
+     * then). It alone refuses assertions from anybody but api-gateway, cli, task workers and listed services.
+     */
     void *self;
     /* Checks the assertion (bytes, may be empty) and rpc->perm on the input; fills user and token.
      * Answers ATL_E_CONFLICT when the copy is older than the assertion: the request then waits like one with
@@ -145,7 +149,11 @@ struct atl_call_options {
     const char *task;          /* UPID when a task calls, or NULL */
 };
 
-/* Starts a call; fn is called exactly once, later, from the loop, unless cancelled. Never NULL. */
+/* A call to a service that is not there waits for it up to two seconds (or its deadline), so that a restart
+ * is ridden out. What was surely not executed, and what is idempotent, is sent again by itself, three times
+ * at most and within the deadline; the handler's own UNAVAILABLE is an answer and is not retried.
+ *
+ * Starts a call; fn is called exactly once, later, from the loop, unless cancelled. Never NULL. */
 struct atl_call *atl_bus_call(struct atl_bus *bus, const struct atl_rpc *rpc, const ProtobufCMessage *input,
                               const struct atl_call_options *options, atl_reply_fn *fn, void *user);
 /* As atl_bus_call with a payload that is packed already. */

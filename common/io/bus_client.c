@@ -129,9 +129,9 @@ bool atl_bus_call_retry(struct atl_call *call, bool surely_not_executed)
         return false;
     call->retries++;
     atl_bus_peer_drop_call(call);
-    call->not_before = pause > 0 ? now + pause : 1; /* 1: as soon as it is there, but through the queue */
+    call->not_before = pause > 0 ? now + pause : 0;
     call->grace_end = now + pause + BUS_GRACE;
-    atl_bus_peer_queue(call->peer, call);
+    atl_bus_peer_queue_first(call->peer, call);
     return true;
 }
 

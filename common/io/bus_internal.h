@@ -218,6 +218,11 @@ struct atl_call {
     struct atl_call *previous_child;
 };
 
+struct bus_calls {
+    struct atl_call *first;
+    struct atl_call *last;
+};
+
 struct bus_peer {
     struct bus_peer *next;
     struct atl_bus *bus;
@@ -226,9 +231,8 @@ struct bus_peer {
     struct atl_watch *watch;
     struct bus_monitor *monitor;
     struct atl_timer *tick;
-    struct atl_call *queued;
-    struct atl_call *queued_last;
-    struct atl_call *sent;
+    struct bus_calls queued;
+    struct bus_calls sent;
     size_t calls;
     size_t bytes;
     atl_ns reopen_at;
@@ -240,6 +244,7 @@ struct bus_peer {
 struct bus_peer *atl_bus_peer(struct atl_bus *bus, const char *service); /* NULL: too many */
 void atl_bus_peer_free(struct bus_peer *peer);
 void atl_bus_peer_queue(struct bus_peer *peer, struct atl_call *call);
+void atl_bus_peer_queue_first(struct bus_peer *peer, struct atl_call *call);
 void atl_bus_peer_flush(struct bus_peer *peer);
 void atl_bus_peer_drop_call(struct atl_call *call); /* out of its peer's lists */
 bool atl_bus_call_send(struct atl_call *call);

@@ -14,57 +14,48 @@ static void ensure_tick(struct bus_peer *peer)
 
 /* --- the lists of calls --- */
 
-static void link_sent(struct bus_peer *peer, struct atl_call *call)
+/* At the end: the oldest call is the first to be sent again after a break. */
+static void link_call(struct bus_calls *calls, struct atl_call *call, enum bus_call_state state)
 {
-    call->state = BUS_SENT;
-    call->previous = NULL;
-    call->next = peer->sent;
-    if (peer->sent != NULL)
-        peer->sent->previous = call;
-    peer->sent = call;
+    call->state = state;
+    call->next = NULL;
+    call->previous = calls->last;
+    if (calls->last != NULL)
+        calls->last->next = call;
+    else
+        calls->first = call;
+    calls->last = call;
 }
 
-static void link_queued(struct bus_peer *peer, struct atl_call *call)
+void atl_bus_peer_queue_first(struct bus_peer *peer, struct atl_call *call)
 {
+    atl_assert(call->state == BUS_LOCAL);
     call->state = BUS_QUEUED;
-    call->next = NULL;
-    call->previous = peer->queued_last;
-    if (peer->queued_last != NULL)
-        peer->queued_last->next = call;
+    call->next = peer->queued.first;
+    if (call->next != NULL)
+        call->next->previous = call;
     else
-        peer->queued = call;
-    peer->queued_last = call;
+        peer->queued.last = call;
+    peer->queued.first = call;
+    ensure_tick(peer);
 }
 
 void atl_bus_peer_drop_call(struct atl_call *call)
 {
-    struct bus_peer *peer = call->peer;
     if (call->state == BUS_LOCAL)
         return;
+    struct bus_calls *calls = call->state == BUS_SENT ? &call->peer->sent : &call->peer->queued;
     if (call->previous != NULL)
         call->previous->next = call->next;
-    else if (call->state == BUS_SENT)
-        peer->sent = call->next;
     else
-        peer->queued = call->next;
+        calls->first = call->next;
     if (call->next != NULL)
         call->next->previous = call->previous;
-    else if (call->state == BUS_QUEUED)
-        peer->queued_last = call->previous;
+    else
+        calls->last = call->previous;
     call->next = NULL;
     call->previous = NULL;
     call->state = BUS_LOCAL;
-}
-
-void atl_bus_peer_queue(struct bus_peer *peer, struct atl_call *call)
-{
-    atl_assert(call->state == BUS_LOCAL);
-    if (peer->queued == NULL && call->not_before == 0 && atl_bus_call_send(call)) {
-        link_sent(peer, call);
-        return;
-    }
-    link_queued(peer, call);
-    ensure_tick(peer);
 }
 
 /* Sends what may be sent, in order; one that has to wait longer does not hold up those behind it. */
@@ -72,27 +63,40 @@ void atl_bus_peer_flush(struct bus_peer *peer)
 {
     atl_ns now = atl_clock_monotonic();
     struct atl_call *next = NULL;
-    for (struct atl_call *call = peer->queued; call != NULL; call = next) {
+    for (struct atl_call *call = peer->queued.first; call != NULL; call = next) {
         next = call->next;
         if (call->not_before > now)
             continue;
         if (!atl_bus_call_send(call))
             return;
         atl_bus_peer_drop_call(call);
-        link_sent(peer, call);
+        link_call(&peer->sent, call, BUS_SENT);
     }
+}
+
+void atl_bus_peer_queue(struct bus_peer *peer, struct atl_call *call)
+{
+    atl_assert(call->state == BUS_LOCAL);
+    if (peer->queued.first == NULL && atl_bus_call_send(call)) {
+        link_call(&peer->sent, call, BUS_SENT);
+        return;
+    }
+    link_call(&peer->queued, call, BUS_QUEUED);
+    ensure_tick(peer);
+    if (peer->connected)
+        atl_bus_peer_flush(peer); /* what stands before it may be a retry that has to wait a little */
 }
 
 static void expire_queued(struct bus_peer *peer)
 {
     atl_ns now = atl_clock_monotonic();
-    for (struct atl_call *call = peer->queued; call != NULL;) {
+    for (struct atl_call *call = peer->queued.first; call != NULL;) {
         if (now < call->grace_end) {
             call = call->next;
             continue;
         }
-        atl_bus_call_unavailable(call, "is not there");
-        call = peer->queued; /* its callback may have changed the list */
+        atl_bus_call_unavailable(call, peer->connected ? "does not take requests" : "is not there");
+        call = peer->queued.first; /* its callback may have changed the list */
     }
 }
 
@@ -117,7 +121,7 @@ static void peer_ready(void *user, unsigned int events)
         }
         if (call != NULL && call->peer == peer && call->state == BUS_SENT)
             atl_bus_call_answered(call, header, &parts[1], arena);
-        if (reply && peer->queued != NULL)
+        if (reply && peer->queued.first != NULL)
             atl_bus_peer_flush(peer);
         atl_bus_arena_give(bus, arena);
     }
@@ -147,14 +151,15 @@ static void lost(struct bus_peer *peer)
     peer->reopen_at = atl_clock_monotonic() + peer->backoff;
     ensure_tick(peer);
     uint64_t broken = peer->connection++;
-    for (struct atl_call *call = peer->sent; call != NULL;) {
+    /* From the newest on, each to the front of the queue: what was called first is sent again first. */
+    for (struct atl_call *call = peer->sent.last; call != NULL;) {
         if (call->connection != broken) { /* sent by a callback that waited for a new connection */
-            call = call->next;
+            call = call->previous;
             continue;
         }
         if (!atl_bus_call_retry(call, false))
             atl_bus_call_unavailable(call, "went away");
-        call = peer->sent; /* the callback may have changed the list */
+        call = peer->sent.last; /* the callback may have changed the list */
     }
 }
 
@@ -187,11 +192,11 @@ static void open_socket(struct bus_peer *peer)
 static void peer_tick(void *user)
 {
     struct bus_peer *peer = user;
-    if (peer->socket == NULL && peer->queued != NULL && atl_clock_monotonic() >= peer->reopen_at)
+    if (peer->socket == NULL && peer->queued.first != NULL && atl_clock_monotonic() >= peer->reopen_at)
         open_socket(peer);
     atl_bus_peer_flush(peer);
     expire_queued(peer);
-    if (peer->queued != NULL)
+    if (peer->queued.first != NULL)
         return;
     atl_timer_free(peer->tick); /* nothing waits */
     peer->tick = NULL;
@@ -219,10 +224,10 @@ struct bus_peer *atl_bus_peer(struct atl_bus *bus, const char *service)
 
 void atl_bus_peer_free(struct bus_peer *peer)
 {
-    while (peer->queued != NULL)
-        atl_bus_call_free(peer->queued);
-    while (peer->sent != NULL)
-        atl_bus_call_free(peer->sent);
+    while (peer->queued.first != NULL)
+        atl_bus_call_free(peer->queued.first);
+    while (peer->sent.first != NULL)
+        atl_bus_call_free(peer->sent.first);
     close_socket(peer);
     atl_timer_free(peer->tick);
     free(peer->service);

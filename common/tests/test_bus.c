@@ -328,6 +328,8 @@ static void users_are_admitted_by_the_guard_and_come_through_the_gateway_only(vo
         {"good:root@pam", TEST_USER, 1, ATL_E_DENIED,
          "friend may not call atoll.test.v1.Test.User for a user"},
         {"good:root@pam", TEST_USER, 2, ATL_OK, "root@pam"},
+        {"bad:", TEST_ECHO, 1, ATL_OK, "hello"}, /* asks for no user: not looked at */
+        {"bad:", TEST_ECHO, 0, ATL_OK, "hello"},
     };
     for (size_t i = 0; i < ATL_COUNT(cases); i++) {
         struct atl_call_options options = {.assertion = (const uint8_t *)cases[i].assertion};
@@ -598,6 +600,46 @@ static bus_header raw_request(uint8_t *id)
     return header;
 }
 
+static void one_who_does_not_read_its_answers_stops_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct raw raw = raw_open(f);
+    int few = 10;
+    assert_int_equal(zmq_setsockopt(raw.socket, ZMQ_SNDTIMEO, &few, sizeof few), 0);
+    static char big[64 << 10];
+    Atoll__Bus__V1__Event input = ATOLL__BUS__V1__EVENT__INIT;
+    input.has_change = 1;
+    input.change = (ProtobufCBinaryData){.len = sizeof big, .data = (uint8_t *)big};
+    zmq_msg_t payload;
+    atl_bus_message_pack(&input.base, &payload);
+    for (unsigned int i = 0; i < 5000; i++) { /* 320 MiB of answers, if they were kept */
+        uint8_t id[ATL_REQUEST_ID_SIZE] = {0};
+        memcpy(id, &i, sizeof i);
+        bus_header header = raw_request(id);
+        zmq_msg_t frame;
+        zmq_msg_t copy;
+        atl_bus_header_pack(&header, &frame);
+        (void)zmq_msg_init(&copy);
+        assert_int_equal(zmq_msg_copy(&copy, &payload), 0);
+        if (zmq_msg_send(&frame, raw.socket, ZMQ_SNDMORE) < 0) {
+            (void)zmq_msg_close(&frame); /* it is told to wait: its own affair */
+            (void)zmq_msg_close(&copy);
+        } else {
+            assert_true(zmq_msg_send(&copy, raw.socket, 0) >= 0);
+        }
+        atl_loop_step(f->loop, 0);
+    }
+    (void)zmq_msg_close(&payload);
+    atl_ns before = atl_clock_monotonic();
+    (void)call(f, f->friend, TEST_ECHO, NULL); /* the same caller, another connection */
+    run_until(f, &f->answers, 1);
+    (void)call(f, f->gateway, TEST_ECHO, NULL);
+    run_until(f, &f->answers, 2);
+    assert_int_equal(f->code, ATL_OK);
+    assert_true(atl_clock_monotonic() - before < 2 * ATL_SECOND);
+    raw_close(&raw);
+}
+
 static void a_late_request_is_refused_and_not_executed(void **state)
 {
     struct fixture *f = *state;
@@ -727,6 +769,7 @@ int main(void)
         bus_test(calls_made_for_a_request_end_with_it),
         bus_test(a_peer_that_is_not_there_is_waited_for_a_while),
         bus_test(a_restart_ends_what_was_sent_and_repeats_what_may_be),
+        bus_test(one_who_does_not_read_its_answers_stops_nobody),
         bus_test(a_late_request_is_refused_and_not_executed),
         bus_test(garbage_is_survived_and_answered_where_it_can_be),
         bus_test(a_handler_that_never_answers_is_answered_for),

@@ -21,6 +21,7 @@ struct fixture {
     size_t ok;
     enum atl_code code;
     bool sent;
+    bool tells; /* what is not OK */
     struct atl_request *held;
     size_t held_count;
     size_t cancelled;
@@ -143,6 +144,8 @@ static void answered(const struct atl_reply *reply, void *user)
     f->answers++;
     f->ok += reply->code == ATL_OK;
     f->code = reply->code;
+    if (f->tells && reply->code != ATL_OK)
+        (void)fprintf(stderr, "%s %s\n", atl_code_to_text(reply->code), reply->error.text);
     f->sent = reply->sent;
 }
 
@@ -195,6 +198,7 @@ static void a_storm_of_calls_over_many_kills_loses_none(void **state)
     spawn(f, "--serve");
     f->bus = open_bus(f->loop, f->dir, "friend", NULL);
     size_t calls = 0;
+    f->tells = true;
     for (int round = 0; round < 10; round++) {
         for (int i = 0; i < 200; i++, calls++)
             call(f, TEST_ECHO);
