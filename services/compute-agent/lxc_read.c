@@ -37,6 +37,7 @@ static Atoll__Lxc__V1__GetStatusReply *status_of(struct lxc_part *part, uint32_t
     row->has_vmid = row->has_cpus = row->has_maxmem = row->has_maxswap = row->has_maxdisk = true;
     row->vmid = vmid;
     row->type = atl_arena_strdup(arena, "lxc");
+    struct lxc_guest *guest = lxc_part_look(part, vmid); /* first: a start may be newer than what we know */
     row->status = atl_arena_strdup(arena, lxc_part_state(part, vmid));
     row->name = config->hostname != NULL ? config->hostname : atl_arena_format(arena, "CT%" PRIu32, vmid);
     row->tags = config->tags;
@@ -51,7 +52,6 @@ static Atoll__Lxc__V1__GetStatusReply *status_of(struct lxc_part *part, uint32_t
     row->maxdisk = config->rootfs != NULL ? (int64_t)cmp_lxc_size_bytes(config->rootfs->size) : 0;
     row->has_cpu = row->has_mem = row->has_disk = row->has_diskread = row->has_diskwrite = row->has_netin =
         row->has_netout = row->has_uptime = row->has_swap = true;
-    struct lxc_guest *guest = lxc_part_look(part, vmid);
     if (guest == NULL)
         return row;
     struct cmp_lxc_use use;
