@@ -1,4 +1,5 @@
 """A node: its folders, its first process, its services; up, down, and what runs."""
+import contextlib
 import json
 import os
 import secrets
@@ -189,6 +190,9 @@ class Node:
         if self.running():
             return False
         self.prepare()
+        # Nothing of the node runs, so this is its boot: guests with `onboot` start, whatever the kernel's boot id says.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.state_dir, "compute-agent", "boot-id"))
         before = cleanup.snapshot(self)
         env = self.write_env()
         inside = os.path.join(layout.TOP, "deploy", "node", "inside.sh")

@@ -166,10 +166,10 @@ class Env:
         return sorted(int(p) for p in self.run("pgrep", "-x", "qemu-system-x86", check=False).stdout.split())
 
     def ct_pids(self):
-        """pids of containers' first processes inside the node: those whose parent is a container monitor."""
-        listing = self.run("ps", "-eo", "pid=,args=").stdout
-        return sorted(int(line.split()[0]) for line in listing.splitlines() if line.split()[1:] and
-                      "/sbin/init" in " ".join(line.split()[1:3]))
+        """pids of containers' first processes inside the node: those whose parent is a container's monitor."""
+        rows = [line.split(None, 2) for line in self.run("ps", "-eo", "pid=,ppid=,args=").stdout.splitlines()]
+        monitors = {row[0] for row in rows if row[2].startswith("[lxc monitor]")}
+        return sorted(int(row[0]) for row in rows if row[1] in monitors)
 
     # --- the end ---
 

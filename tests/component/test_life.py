@@ -38,7 +38,7 @@ class Life(unittest.TestCase):
 
     def test_virtual_machine(self):
         env, vm = self.env, self.env.path("qemu", 100)
-        env.make_vm(100, start=False, ide2="local:cloudinit", ipconfig0="ip=10.10.10.50/24,gw=10.10.10.1",
+        env.make_vm(100, start=False, machine="pc", ide2="local:cloudinit", ipconfig0="ip=10.10.10.50/24,gw=10.10.10.1",
                     description="a\nb", tags="one;two")
         config = self.rest.get(vm + "/config")
         self.assertEqual((config["name"], config["memory"], config["description"].strip()), ("vm100", "128", "a\nb"))
