@@ -35,7 +35,7 @@ static char *noun_of(struct atl_arena *arena, const struct atl_rpc *rpc)
     return atl_arena_strndup(arena, area, strcspn(area, "."));
 }
 
-/* create-pool of the noun pool is just create. */
+/* create-pool of the noun pool is just create; get-config is just config. */
 static char *verb_of(struct atl_arena *arena, const struct atl_rpc *rpc, const char *noun)
 {
     if (rpc->cli != NULL)
@@ -47,6 +47,10 @@ static char *verb_of(struct atl_arena *arena, const struct atl_rpc *rpc, const c
     if (end > noun_length + 1 && strncmp(verb + end - noun_length, noun, noun_length) == 0 &&
         verb[end - noun_length - 1] == '-')
         verb[end - noun_length - 1] = '\0';
+    static const char *const leading[] = {"get-", "list-"};
+    for (size_t i = 0; i < ATL_COUNT(leading); i++)
+        if (strncmp(verb, leading[i], strlen(leading[i])) == 0)
+            return verb + strlen(leading[i]);
     return verb;
 }
 

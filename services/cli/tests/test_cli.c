@@ -65,6 +65,9 @@ static void a_verb_does_not_repeat_its_noun(void **state)
     assert_non_null(cli_commands_find(&f->commands, "pool", "create"));
     assert_non_null(cli_commands_find(&f->commands, "pool", "list"));
     assert_null(cli_commands_find(&f->commands, "pool", "create-pool"));
+    assert_non_null(cli_commands_find(&f->commands, "vm", "config"));
+    assert_non_null(cli_commands_find(&f->commands, "vm", "set"));
+    assert_non_null(cli_commands_find(&f->commands, "cluster", "resources"));
 }
 
 static void options_become_parameters_and_flags_need_no_value(void **state)
@@ -176,7 +179,7 @@ static void completion_offers_nouns_verbs_options_and_values(void **state)
     cli_complete(&f->commands, nouns, 1, &text);
     assert_string_equal(text.data, "qemu\n");
     atl_buf_reset(&text);
-    const char *verbs[] = {"qemu", "sta"};
+    const char *verbs[] = {"qemu", "star"};
     cli_complete(&f->commands, verbs, 2, &text);
     assert_string_equal(text.data, "start\n");
     atl_buf_reset(&text);
