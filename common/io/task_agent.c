@@ -42,6 +42,7 @@ struct atl_tasks {
     unsigned int queue_max;
     atl_task_change_fn *on_change;
     void *user;
+    const char *(*program)(const char *type, void *user);
     struct task *first;
     struct task *last;
     size_t count;
@@ -179,6 +180,16 @@ static int take_lock(const char *dir)
     return fd;
 }
 
+static const char *program_of(const struct task *task)
+{
+    const struct atl_tasks *tasks = task->tasks;
+    const char *program = NULL;
+    struct atl_upid parts;
+    if (tasks->program != NULL && atl_upid_from_text(task->upid, &parts, NULL) == ATL_OK)
+        program = tasks->program(parts.type, tasks->user);
+    return program != NULL ? program : "/proc/self/exe";
+}
+
 /* The lock is taken before the worker exists and handed to it, so there is no moment in which a task that is
  * about to run looks dead. */
 static void spawn(struct task *task)
@@ -193,7 +204,8 @@ static void spawn(struct task *task)
         return;
     }
     int lock = take_lock(dir);
-    const char *const argv[] = {"/proc/self/exe", "--task",    dir,         "--service",    tasks->service,
+    const char *program = program_of(task);
+    const char *const argv[] = {program,          "--task",    dir,         "--service",    tasks->service,
                                 "--node",         tasks->node, "--run-dir", tasks->run_dir, "--state-dir",
                                 tasks->state_dir, NULL};
     const struct atl_process_options options = {.argv = argv, .pass = &lock, .pass_count = 1};
@@ -444,6 +456,7 @@ enum atl_code atl_tasks_open(const struct atl_tasks_options *options, struct atl
     tasks->queue_max = options->queue_max > 0 ? options->queue_max : QUEUE_DEFAULT;
     tasks->on_change = options->on_change;
     tasks->user = options->user;
+    tasks->program = options->program;
     tasks->closing = true; /* nothing starts and nobody is told before all is read */
     enum atl_code code = make_folders(tasks, err);
     if (code == ATL_OK)
