@@ -39,7 +39,7 @@ static void done(struct given *given)
 static enum atl_code update(struct given *given, const char *const *set, const char *remove,
                             const char *revert, bool running)
 {
-    struct atl_param params[8];
+    struct atl_param params[8] = {0};
     size_t count = 0;
     ProtobufCMessage *message = NULL;
     struct atl_errors errors = {0};
