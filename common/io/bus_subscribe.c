@@ -112,12 +112,17 @@ static void drop_pending(struct bus_subscriber *subscriber)
     subscriber->pending_bytes = 0;
 }
 
-/* Nothing before now can be had any more. */
-static void start_anew(struct bus_subscriber *subscriber)
+static void forget_seen(struct bus_subscriber *subscriber)
 {
     for (size_t i = 0; i < subscriber->seen_count; i++)
         free(subscriber->seen[i].kind);
     subscriber->seen_count = 0;
+}
+
+/* Nothing before now can be had any more. */
+static void start_anew(struct bus_subscriber *subscriber)
+{
+    forget_seen(subscriber);
     subscriber->base = 0;
     subscriber->epoch = 0;
     subscriber->sync = SYNC_UNKNOWN;
@@ -177,7 +182,9 @@ static void take_pending(struct bus_subscriber *subscriber)
         struct pending *first = subscriber->pending;
         struct atl_arena *arena = atl_bus_arena_take(subscriber->bus);
         const Atoll__Bus__V1__Event *event = read_event(first->packed, first->size, arena);
-        bool taken = event == NULL || take_event(subscriber, event);
+        /* Of an epoch that is over; or of a newer one, which shows itself again. */
+        bool other = event != NULL && event->epoch != subscriber->epoch;
+        bool taken = event == NULL || other || take_event(subscriber, event);
         atl_bus_arena_give(subscriber->bus, arena);
         if (!taken)
             return; /* it stays the first, or all are gone */
@@ -217,6 +224,7 @@ static void replayed(const struct atl_reply *reply, void *user)
     bool lost = answer->lost || answer->epoch != subscriber->epoch;
     subscriber->sync = SYNC_LIVE;
     if (lost) {
+        forget_seen(subscriber); /* its sequences may be of another epoch */
         subscriber->epoch = answer->epoch;
         subscriber->base = answer->sequence;
         struct atl_bus_event out = {.epoch = answer->epoch, .sequence = answer->sequence};
@@ -356,8 +364,7 @@ void atl_bus_subscribers_free(struct atl_bus *bus)
         atl_watch_free(subscriber->watch);
         (void)zmq_close(subscriber->socket);
         drop_pending(subscriber);
-        for (size_t i = 0; i < subscriber->seen_count; i++)
-            free(subscriber->seen[i].kind);
+        forget_seen(subscriber);
         while (subscriber->subscriptions != NULL) {
             struct subscription *one = subscriber->subscriptions;
             subscriber->subscriptions = one->next;
