@@ -343,6 +343,20 @@ class Credentials(GatewayCase):
         self.assertEqual(self.call("GET", "/version", COOKIE)[0], 200)
         self.assertEqual(self.call("POST", "/nodes/n/qemu/100/status/start", COOKIE)[0], 401)
 
+    def test_who_changed_something_reads_nothing_older(self):
+        self.assertEqual(self.call("GET", "/version", COOKIE)[0], 200)
+        self.assertEqual(self.call("POST", "/nodes/n/qemu/300/status/start", TOKEN)[0], 200)
+        begin = time.monotonic()
+        self.assertEqual(self.call("GET", "/version", COOKIE)[0], 200)
+        self.assertLess(time.monotonic() - begin, 0.7, "who changed nothing does not wait")
+        self.assertEqual(self.call("GET", "/version", TOKEN)[0], 200)
+        self.assertGreater(time.monotonic() - begin, 0.7, "answered from a copy that is older than his change")
+
+    def test_an_assertion_that_is_refused_is_renewed_once(self):
+        self.assertEqual(self.call("GET", "/version", TOKEN)[0], 200)
+        for _ in range(2):  # the service refuses every other call
+            self.assertEqual(self.call("GET", "/nodes/n/qemu/201/status/current", TOKEN)[0], 200)
+
     def test_a_token_cannot_log_in(self):
         status, reason, _, _ = self.call("POST", "/access/ticket", TOKEN, f"Content-Type: {FORM}",
                                          body="username=tester@pve&password=secret")

@@ -96,8 +96,9 @@ struct gw_http {
     struct gw_request *spare;
     size_t spare_count;
     size_t conn_count;
-    size_t held; /* bytes of answers that wait for their clients */
-    bool full;   /* not accepting */
+    size_t conn_peak; /* since memory was last given back */
+    size_t held;      /* bytes of answers that wait for their clients */
+    bool full;        /* not accepting */
     bool freeing;
     uint16_t per_address[GW_ADDRESS_BUCKETS];
     int64_t date_at;

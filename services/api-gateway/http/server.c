@@ -1,6 +1,7 @@
 /* The server: listeners, limits, the sweep for those that are too slow. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,7 +15,7 @@
 
 #include "http/internal.h"
 
-enum { ACCEPTS_PER_ROUND = 64, BACKLOG = 4096, SPARE_DESCRIPTORS = 256 };
+enum { ACCEPTS_PER_ROUND = 64, BACKLOG = 4096, SPARE_DESCRIPTORS = 256, CROWD = 256 };
 
 #define SWEEP_PERIOD (250 * ATL_MS)
 
@@ -71,6 +72,17 @@ void gw_conn_mark(struct gw_conn *conn)
         http->flush = atl_loop_timer(http->loop, 0, 0, on_flush, http);
 }
 
+/* After a crowd has left: its memory goes back to the machine. */
+static void give_memory_back(struct gw_http *http)
+{
+    if (http->conn_count > http->conn_peak)
+        http->conn_peak = http->conn_count;
+    if (http->conn_peak < CROWD || http->conn_count > http->conn_peak / 4)
+        return;
+    (void)malloc_trim(0); /* says only whether there was any */
+    http->conn_peak = http->conn_count;
+}
+
 static void on_sweep(void *user)
 {
     struct gw_http *http = user;
@@ -82,6 +94,7 @@ static void on_sweep(void *user)
     }
     if (http->full && http->conn_count < http->options.connections_max)
         accepting(http, true); /* also after descriptors had run out */
+    give_memory_back(http);
     if (http->conn_count == 0 && !http->full) {
         atl_timer_free(http->sweep);
         http->sweep = NULL;

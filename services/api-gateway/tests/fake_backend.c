@@ -41,6 +41,8 @@ struct backend {
     struct atl_arena rows;
     const char *run_dir;
     uint64_t number; /* revision */
+    uint64_t lag;    /* how far config-store's copy is behind it */
+    int refused;     /* of guest 201 */
     int lifetime;    /* of assertions, seconds */
     struct upload {
         struct atl_timer *slow;
@@ -83,6 +85,12 @@ static struct atl_revision revision(void *self)
 {
     const struct backend *backend = self;
     return (struct atl_revision){.epoch = 1, .number = backend->number};
+}
+
+static struct atl_revision late_revision(void *self)
+{
+    const struct backend *backend = self;
+    return (struct atl_revision){.epoch = 1, .number = backend->number - backend->lag};
 }
 
 static void fail(struct atl_request *request, enum atl_code code, const char *text)
@@ -204,10 +212,14 @@ static void resources(struct atl_request *request, const ProtobufCMessage *messa
 
 static void status(struct atl_request *request, const ProtobufCMessage *message, void *user)
 {
-    (void)user;
+    struct backend *backend = user;
     const Atoll__Qemu__V1__GetStatusRequest *input = (const Atoll__Qemu__V1__GetStatusRequest *)message;
     if (input->vmid == 200) /* never answers */
         return;
+    if (input->vmid == 201 && backend->refused++ % 2 == 0) { /* every other assertion is too old */
+        fail(request, ATL_E_UNAUTHENTICATED, "the assertion is not valid any more");
+        return;
+    }
     if (input->vmid > 100 && input->vmid < 100 + ATL_CODES) {
         struct atl_error error = {.code = (enum atl_code)(input->vmid - 100)};
         (void)snprintf(error.text, sizeof error.text, "Configuration file 'nodes/x/%u.conf' does not exist",
@@ -230,11 +242,23 @@ static void reply_upid(struct atl_request *request, const char *what, uint64_t n
     atl_request_reply(request, &reply.base);
 }
 
+static void caught_up(void *user)
+{
+    struct backend *backend = user;
+    backend->lag = 0;
+    atl_bus_retry_waiting(backend->config);
+}
+
+/* A change. After that of guest 300, config-store's copy takes a second to follow. */
 static void guest_start(struct atl_request *request, const ProtobufCMessage *message, void *user)
 {
     struct backend *backend = user;
     const Atoll__Qemu__V1__StartRequest *input = (const Atoll__Qemu__V1__StartRequest *)message;
     backend->number++;
+    if (input->vmid == 300) {
+        backend->lag = 1;
+        (void)atl_loop_timer(backend->loop, ATL_SECOND, 0, caught_up, backend);
+    }
     reply_upid(request, "qmstart", input->vmid);
 }
 
@@ -368,15 +392,17 @@ static void upload_take(struct atl_request *request, const ProtobufCMessage *mes
 
 static struct atl_bus *open_bus(struct backend *backend, const char *service, const char *node)
 {
+    bool late = strcmp(service, "config-store") == 0;
     static const char *const callers[] = {"api-gateway", NULL};
     struct atl_error err = {0};
     struct atl_bus *bus = NULL;
-    struct atl_bus_options options = {.loop = backend->loop,
-                                      .service = service,
-                                      .node = node,
-                                      .run_dir = backend->run_dir,
-                                      .guard = {.self = backend, .admit = admit, .revision = revision},
-                                      .make_folders = callers};
+    struct atl_bus_options options = {
+        .loop = backend->loop,
+        .service = service,
+        .node = node,
+        .run_dir = backend->run_dir,
+        .guard = {.self = backend, .admit = admit, .revision = late ? late_revision : revision},
+        .make_folders = callers};
     if (atl_bus_open(&options, &bus, &err) != ATL_OK) {
         (void)fprintf(stderr, "%s: %s\n", service, err.text);
         exit(1);
