@@ -119,7 +119,7 @@ static void note(const struct atl_bus_event *event, void *user)
         return;
     }
     unsigned int kind = 0;
-    while (strncmp(kinds[kind], event->topic, strlen(kinds[kind])) != 0)
+    while (kind < KINDS - 1 && strncmp(kinds[kind], event->topic, strlen(kinds[kind])) != 0)
         kind++;
     if (event->epoch != sim->known_epoch || event->sequence <= sim->known[kind])
         return; /* older than the state it read: allowed, and useless */
