@@ -43,4 +43,5 @@ def write(node):
         out.write('security_driver = "none"\nuser = "libvirt-qemu"\ngroup = "kvm"\ndynamic_ownership = 1\n'
                   'remember_owner = 0\nnamespaces = [ ]\nstdio_handler = "file"\n')
     supervisor.write_service(os.path.join(node.service_dir, "libvirtd"), "libvirt's engine for virtual machines",
-                             ["/usr/sbin/libvirtd"], os.path.join(node.log_dir, "libvirtd"))
+                             ["/usr/sbin/libvirtd", "--pid-file", os.path.join(node.private, "libvirt", "pid")],
+                             os.path.join(node.log_dir, "libvirtd"))
