@@ -104,8 +104,11 @@ struct gw_session *gw_sessions_put(struct gw_sessions *sessions, const uint8_t k
     struct gw_session *session = gw_sessions_find(sessions, key);
     if (session != NULL)
         return session;
-    if (sessions->unused == 0 && sessions->count == GW_SESSIONS_MAX)
-        remove_session(sessions, at(sessions, sessions->oldest));
+    if (sessions->unused == 0 && sessions->count == GW_SESSIONS_MAX) {
+        struct gw_session *oldest = at(sessions, sessions->oldest);
+        atl_assert(oldest != NULL);
+        remove_session(sessions, oldest);
+    }
     if (sessions->unused != 0) {
         session = at(sessions, sessions->unused);
         sessions->unused = session->chain;
