@@ -49,6 +49,16 @@ static void task_changed(const struct atl_task_info *info, void *user)
             cmp->parts[i]->task_changed(cmp->selves[i], info);
 }
 
+static const char *task_program(const char *type, void *user)
+{
+    struct cmp *cmp = user;
+    const char *program = NULL;
+    for (size_t i = 0; i < cmp->part_count && program == NULL; i++)
+        if (cmp->parts[i]->program != NULL)
+            program = cmp->parts[i]->program(type, cmp->selves[i]);
+    return program;
+}
+
 static enum atl_code open_tree(struct cmp *cmp, struct atl_error *err)
 {
     char own[160];
@@ -101,6 +111,7 @@ enum atl_code cmp_open(struct atl_program *program, const struct cmp_options *op
                                             .run_dir = cmp->options.run_dir,
                                             .state_dir = cmp->options.state_dir,
                                             .on_change = task_changed,
+                                            .program = task_program,
                                             .user = cmp};
     code = atl_tasks_open(&tasks, &cmp->tasks, err);
     if (code != ATL_OK)

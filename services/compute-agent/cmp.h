@@ -99,6 +99,8 @@ struct cmp_part {
     /* A task of this agent (of any part) has started or ended, or was found ended at the agent's start; NULL:
      * not wanted. The place to put right what a killed worker left. */
     void (*task_changed)(void *self, const struct atl_task_info *info);
+    /* The program that runs tasks of this type of the part, or NULL: this one. NULL: always this one. */
+    const char *(*program)(const char *type, void *self);
 };
 
 extern const struct cmp_part cmp_qemu_part;

@@ -323,12 +323,14 @@ static void own_task(struct lxc_part *part, const char *type, const Atoll__Lxc__
 
 static void part_boot_start(void *self, uint32_t vmid)
 {
+    lxc_begin_own(self, vmid);
+}
+
+/* A start is the work of the small program that starts: it is there at once. */
+static const char *part_program(const char *type, void *self)
+{
     struct lxc_part *part = self;
-    Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
-    ATL_FREE_AT_EXIT char *node = atl_strdup(part->cmp->options.node);
-    spec.vmid = vmid;
-    spec.node = node;
-    own_task(part, "vzstart", &spec);
+    return strcmp(type, "vzstart") == 0 ? part->start_program : NULL;
 }
 
 /* --- leftovers of creations
@@ -425,6 +427,8 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
         free(part);
         return code;
     }
+    (void)snprintf(part->start_program, sizeof part->start_program, "%s/atoll-lxc-start",
+                   part->host.helper_dir);
     look_all(part);
     atl_mirror_on_batch(cmp->mirror, batch, part);
     atl_bus_serve(cmp->bus, &atl_svc_lxc_v1_Lxc, handlers, ATL_COUNT(handlers), part);
@@ -435,6 +439,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
 static void part_close(void *self)
 {
     struct lxc_part *part = self;
+    lxc_begin_close(part);
     while (part->guests != NULL)
         forget(part->guests);
     free(part);
@@ -450,4 +455,5 @@ const struct cmp_part cmp_lxc_part = {
     .tasks = cmp_lxc_tasks,
     .task_count = CMP_LXC_TASKS,
     .task_changed = part_task_changed,
+    .program = part_program,
 };

@@ -58,10 +58,7 @@ void lxc_start(struct atl_request *request, const ProtobufCMessage *input, void 
     bool skiplock = in->has_skiplock && in->skiplock;
     if (!ready(part, request, in->vmid, skiplock, &doc))
         return;
-    Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
-    spec.has_skiplock = true;
-    spec.skiplock = skiplock;
-    lxc_task(part, request, "vzstart", &spec);
+    lxc_begin(part, request, &doc, in->vmid);
 }
 
 void lxc_stop(struct atl_request *request, const ProtobufCMessage *input, void *user)

@@ -5,6 +5,7 @@
 #include "atoll/lxc/v1/helper.pb-c.h"
 #include "cmp.h"
 #include "core/lxc_doc.h"
+#include "core/lxc_make.h"
 #include "drivers/lxc.h"
 
 /* A running container. */
@@ -23,8 +24,10 @@ struct lxc_guest {
 struct lxc_part {
     struct cmp *cmp;
     struct cmp_lxc_host host;
-    struct lxc_guest *guests; /* those that run */
-    bool swept;               /* leftovers of creations were looked for */
+    struct lxc_guest *guests;      /* those that run */
+    struct lxc_starting *starting; /* with the node: being prepared */
+    char start_program[320];
+    bool swept; /* leftovers of creations were looked for */
 };
 
 /* Looks whether the container runs and remembers it. NULL: it does not. */
@@ -63,6 +66,13 @@ void lxc_resize(struct atl_request *request, const ProtobufCMessage *input, void
 /* Starts a task of this part for the request and answers with its id. */
 void lxc_task(struct lxc_part *part, struct atl_request *request, const char *type,
               const Atoll__Lxc__V1__TaskSpec *spec);
+
+/* Prepares a start and begins its task; the request is answered. The container is there and free. */
+void lxc_begin(struct lxc_part *part, struct atl_request *request, const struct cmp_lxc_doc *doc,
+               uint32_t vmid);
+/* The same with the node, as root@pam. */
+void lxc_begin_own(struct lxc_part *part, uint32_t vmid);
+void lxc_begin_close(struct lxc_part *part);
 
 /* May the caller put this configuration in place? Root-only settings, storages, bridges, which must exist.
  * Errors: ATL_E_DENIED; ATL_E_INVALID no such bridge, no volume; ATL_E_UNIMPLEMENTED. */

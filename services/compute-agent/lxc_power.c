@@ -14,26 +14,6 @@ static enum atl_code need_free(const struct lxc_work *work, struct atl_error *er
     return ATL_OK;
 }
 
-static enum atl_code task_start(struct atl_task *task, const uint8_t *spec, size_t size,
-                                struct atl_error *err)
-{
-    LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
-    struct cmp_ct_run run;
-    enum atl_code code = lxc_work_init(&work, task, spec, size, err);
-    if (code != ATL_OK)
-        return code;
-    if (cmp_lxc_running(&work.host, work.vmid, &run)) {
-        atl_task_log(task, "CT %" PRIu32 " already running", work.vmid);
-        return ATL_OK;
-    }
-    code = lxc_work_read(&work, err);
-    if (code == ATL_OK)
-        code = need_free(&work, err);
-    if (code == ATL_OK && work.doc.now->config->has_template_ && work.doc.now->config->template_)
-        code = atl_fail(err, ATL_E_STATE, NULL, "you can't start a CT if it's a template");
-    return code == ATL_OK ? lxc_work_start(&work, err) : code;
-}
-
 static enum atl_code task_stop(struct atl_task *task, const uint8_t *spec, size_t size, struct atl_error *err)
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
@@ -130,7 +110,7 @@ static enum atl_code task_resume(struct atl_task *task, const uint8_t *spec, siz
 }
 
 const struct atl_task_type cmp_lxc_tasks[CMP_LXC_TASKS] = {
-    {"vzstart", task_start},       {"vzstop", task_stop},           {"vzshutdown", task_shutdown},
-    {"vzreboot", task_reboot},     {"vzsuspend", task_suspend},     {"vzresume", task_resume},
-    {"vzcreate", lxc_task_create}, {"vzdestroy", lxc_task_destroy}, {"vzresize", lxc_task_resize},
+    {"vzstop", task_stop},           {"vzshutdown", task_shutdown}, {"vzreboot", task_reboot},
+    {"vzsuspend", task_suspend},     {"vzresume", task_resume},     {"vzcreate", lxc_task_create},
+    {"vzdestroy", lxc_task_destroy}, {"vzresize", lxc_task_resize},
 };

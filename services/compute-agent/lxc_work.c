@@ -1,38 +1,20 @@
 /* Task workers of containers: reading and writing the file, facts, volumes, the start. */
 #include "lxc_work.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atoll/storage/v1/volume.atl.h"
 #include "io/loop.h"
 
-enum { LOCK_WAIT_MS = 10000, LOCK_TRY_MS = 20, MAP_FIRST = 100000, MAP_COUNT = 65536 };
+enum { MAP_FIRST = 100000, MAP_COUNT = 65536 };
 
-/* A lock of the machine, not of the tree: it guards what runs here, and ends with its holder. */
-static enum atl_code take_lock(struct lxc_work *work, struct atl_error *err)
+static bool stopped(void *user)
 {
-    char path[320];
-    (void)snprintf(path, sizeof path, "%s/lock-%" PRIu32, work->host.run_dir, work->vmid);
-    if (mkdir(work->host.run_dir, 0711) != 0 && errno != EEXIST)
-        return atl_fail(err, ATL_E_IO, NULL, "cannot make '%s': %s", work->host.run_dir, strerror(errno));
-    work->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (work->lock_fd < 0)
-        return atl_fail(err, ATL_E_IO, NULL, "cannot open '%s': %s", path, strerror(errno));
-    for (int waited = 0; flock(work->lock_fd, LOCK_EX | LOCK_NB) != 0; waited += LOCK_TRY_MS) {
-        if (waited >= LOCK_WAIT_MS || atl_task_stopped(work->task))
-            return atl_fail(err, ATL_E_CONFLICT, NULL,
-                            "can't lock file '/run/lock/lxc/pve-config-%" PRIu32 ".lock' - got timeout",
-                            work->vmid);
-        (void)usleep(LOCK_TRY_MS * 1000); /* woken early by a signal: asks again */
-    }
-    return ATL_OK;
+    const struct lxc_work *work = user;
+    return atl_task_stopped(work->task);
 }
 
 enum atl_code lxc_work_init(struct lxc_work *work, struct atl_task *task, const uint8_t *spec, size_t size,
@@ -47,7 +29,7 @@ enum atl_code lxc_work_init(struct lxc_work *work, struct atl_task *task, const 
     (void)snprintf(work->path, sizeof work->path, "nodes/%s/lxc/%" PRIu32 ".conf", work->spec->node,
                    work->vmid);
     enum atl_code code = cmp_lxc_host_probe(atl_task_run_dir(task), &work->host, err);
-    return code == ATL_OK ? take_lock(work, err) : code;
+    return code == ATL_OK ? cmp_lxc_lock(&work->host, work->vmid, stopped, work, &work->lock_fd, err) : code;
 }
 
 void lxc_work_done(struct lxc_work *work)

@@ -46,7 +46,7 @@ ATL_MUST_CHECK enum atl_code lxc_work_start(struct lxc_work *work, struct atl_er
 ATL_MUST_CHECK enum atl_code lxc_work_mount(struct lxc_work *work, const struct cmp_lxc_mount *mount,
                                             Atoll__Lxc__V1__Mount **ret_mount, struct atl_error *err);
 
-enum { CMP_LXC_TASKS = 9 };
+enum { CMP_LXC_TASKS = 8 };
 extern const struct atl_task_type cmp_lxc_tasks[CMP_LXC_TASKS];
 
 /* In lxc_create.c and lxc_remove.c. */

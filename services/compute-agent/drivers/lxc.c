@@ -132,43 +132,56 @@ static enum atl_code run_helper(const struct cmp_lxc_host *host, const char *nam
     return words != NULL ? atl_fail(err, code, NULL, "%s", words) : code;
 }
 
+void cmp_lxc_start_fill(const struct cmp_lxc_host *host, uint32_t vmid, struct atl_arena *arena,
+                        Atoll__Lxc__V1__StartSpec *spec)
+{
+    spec->name = atl_arena_format(arena, "%" PRIu32, vmid);
+    spec->lxc_path = atl_arena_strdup(arena, host->run_dir);
+    spec->folder = cmp_lxc_folder(host, vmid, arena);
+    spec->cgroup = atl_arena_array(arena, char *, 2);
+    spec->cgroup[0] = atl_arena_format(arena, "%s/%" PRIu32, host->cgroup_base, vmid);
+    spec->cgroup[1] = atl_arena_format(arena, "%s/monitor-%" PRIu32, host->cgroup_base, vmid);
+    spec->n_cgroup = 2;
+}
+
+enum atl_code cmp_lxc_start_files(const struct cmp_lxc_host *host, uint32_t vmid,
+                                  const struct cmp_lxc_texts *texts, struct atl_error *err)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    char *folder = cmp_lxc_folder(host, vmid, &arena);
+    enum atl_code code = make_folder(host, folder, err);
+    if (code == ATL_OK)
+        code =
+            write_new(atl_arena_format(&arena, "%s/config", folder), texts->config, texts->config_size, err);
+    if (code == ATL_OK)
+        code = write_new(atl_arena_format(&arena, "%s/seccomp", folder), texts->seccomp, texts->seccomp_size,
+                         err);
+    return code;
+}
+
 enum atl_code cmp_lxc_start_wait(const struct cmp_lxc_host *host, uint32_t vmid,
                                  const struct cmp_lxc_plan *plan, Atoll__Lxc__V1__StartSpec *spec,
                                  struct atl_error *err)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     ATL_BUF_AT_EXIT struct atl_buf config = {0};
-    char *folder = cmp_lxc_folder(host, vmid, &arena);
-    char *cgroups[2] = {atl_arena_format(&arena, "%s/%" PRIu32, host->cgroup_base, vmid),
-                        atl_arena_format(&arena, "%s/monitor-%" PRIu32, host->cgroup_base, vmid)};
-    char name[16];
-    (void)snprintf(name, sizeof name, "%" PRIu32, vmid);
-    char run_dir[sizeof host->run_dir];
-    (void)atl_copy(run_dir, sizeof run_dir, host->run_dir); /* of the same size */
-    spec->name = name;
-    spec->lxc_path = run_dir;
-    spec->folder = folder;
-    spec->cgroup = cgroups;
-    spec->n_cgroup = ATL_COUNT(cgroups);
-    size_t size = atoll__lxc__v1__start_spec__get_packed_size(spec);
+    Atoll__Lxc__V1__StartSpec filled = *spec;
+    cmp_lxc_start_fill(host, vmid, &arena, &filled);
+    size_t size = atoll__lxc__v1__start_spec__get_packed_size(&filled);
     uint8_t *packed = atl_arena_alloc(&arena, size);
-    (void)atoll__lxc__v1__start_spec__pack(spec, packed); /* fills exactly that size */
+    (void)atoll__lxc__v1__start_spec__pack(&filled, packed); /* fills exactly that size */
     cmp_lxc_plan_text(plan, &config);
-    const char *order = atl_arena_format(&arena, "%s/order", folder);
-    enum atl_code code = make_folder(host, folder, err);
+    const struct cmp_lxc_texts texts = {.config = config.data,
+                                        .config_size = config.length,
+                                        .seccomp = plan->seccomp,
+                                        .seccomp_size = strlen(plan->seccomp)};
+    const char *order = atl_arena_format(&arena, "%s/order", filled.folder);
+    enum atl_code code = cmp_lxc_start_files(host, vmid, &texts, err);
     if (code == ATL_OK)
         code = write_new(order, packed, size, err);
     if (code == ATL_OK)
-        code = write_new(atl_arena_format(&arena, "%s/config", folder), config.data, config.length, err);
-    if (code == ATL_OK)
-        code = write_new(atl_arena_format(&arena, "%s/seccomp", folder), plan->seccomp, strlen(plan->seccomp),
-                         err);
-    if (code == ATL_OK)
         code = run_helper(host, "atoll-lxc-start", order, START_LIMIT_S, NULL, err);
-    (void)unlink(order); /* may hold keys; gone already when it was never written */
-    spec->name = spec->lxc_path = spec->folder = NULL;
-    spec->cgroup = NULL;
-    spec->n_cgroup = 0;
+    (void)unlink(order); /* gone already when it was never written */
     return code;
 }
 

@@ -31,6 +31,15 @@ struct cmp_lxc_host {
 ATL_MUST_CHECK enum atl_code cmp_lxc_host_probe(const char *run_dir, struct cmp_lxc_host *ret_host,
                                                 struct atl_error *err);
 
+/*
+ * One worker per container on this machine. The lock is a descriptor: it ends with its holder.
+ * stopped may be NULL: asked while waiting whether to give up. Waits 10 s.
+ * Errors: ATL_E_CONFLICT in the words clients know; ATL_E_IO.
+ */
+ATL_MUST_CHECK enum atl_code cmp_lxc_lock(const struct cmp_lxc_host *host, uint32_t vmid,
+                                          bool (*stopped)(void *), void *user, int *ret_fd,
+                                          struct atl_error *err);
+
 /* RUN/lxc/ID in the arena. */
 char *cmp_lxc_folder(const struct cmp_lxc_host *host, uint32_t vmid, struct atl_arena *arena);
 
@@ -39,6 +48,20 @@ char *cmp_lxc_folder(const struct cmp_lxc_host *host, uint32_t vmid, struct atl_
 
 /* Gets each line a helper says on stderr, and its last line on failure as the error. */
 typedef void cmp_lxc_say_fn(const char *line, void *user);
+
+/* Fills in what the driver knows of a start: name, folders, leftovers to look for. */
+void cmp_lxc_start_fill(const struct cmp_lxc_host *host, uint32_t vmid, struct atl_arena *arena,
+                        Atoll__Lxc__V1__StartSpec *spec);
+
+struct cmp_lxc_texts {
+    const void *config; /* settings for liblxc */
+    size_t config_size;
+    const void *seccomp;
+    size_t seccomp_size;
+};
+/* Writes RUN/lxc/ID/config and seccomp. */
+ATL_MUST_CHECK enum atl_code cmp_lxc_start_files(const struct cmp_lxc_host *host, uint32_t vmid,
+                                                 const struct cmp_lxc_texts *texts, struct atl_error *err);
 
 /*
  * Writes the files of a start (RUN/lxc/ID/config, seccomp, order), runs atoll-lxc-start and waits for it.

@@ -6,6 +6,9 @@
  * which the monitor inherits: when the container ends, or its start fails, they are gone without anybody's
  * help.
  *
+ * As the worker of a task (`--task`, see common/io/task.h) it does the same for an order in the task's spec:
+ * one program less between the call and the container.
+ *
  * Writes FOLDER/run ("init PID START\nmonitor PID START\n") and prints the same. Exits 1 with one line on
  * stderr.
  */
@@ -87,14 +90,8 @@ static enum atl_code start(const Atoll__Lxc__V1__StartSpec *spec, pid_t *ret_ini
     return ATL_OK;
 }
 
-static enum atl_code work(const char *path, struct atl_error *err)
+enum atl_code ct_start(const Atoll__Lxc__V1__StartSpec *spec, struct atl_error *err)
 {
-    size_t size = 0;
-    ATL_FREE_AT_EXIT uint8_t *bytes = ct_file_read(path, CT_SPEC_BYTES_MAX, &size);
-    Atoll__Lxc__V1__StartSpec *spec =
-        bytes != NULL ? atoll__lxc__v1__start_spec__unpack(NULL, size, bytes) : NULL;
-    if (spec == NULL)
-        return atl_fail(err, ATL_E_INVALID, NULL, "'%s' is no order to start a container", path);
     pid_t init = 0;
     for (size_t i = 0; i < spec->n_cgroup; i++)
         ct_cgroup_remove(spec->cgroup[i]);
@@ -105,6 +102,18 @@ static enum atl_code work(const char *path, struct atl_error *err)
         code = ct_run_file(spec->folder, init, err);
     for (size_t i = 0; code == ATL_OK && i < spec->n_link_down; i++)
         ct_link_down(spec->link_down[i]);
+    return code;
+}
+
+static enum atl_code work(const char *path, struct atl_error *err)
+{
+    size_t size = 0;
+    ATL_FREE_AT_EXIT uint8_t *bytes = ct_file_read(path, CT_SPEC_BYTES_MAX, &size);
+    Atoll__Lxc__V1__StartSpec *spec =
+        bytes != NULL ? atoll__lxc__v1__start_spec__unpack(NULL, size, bytes) : NULL;
+    if (spec == NULL)
+        return atl_fail(err, ATL_E_INVALID, NULL, "'%s' is no order to start a container", path);
+    enum atl_code code = ct_start(spec, err);
     atoll__lxc__v1__start_spec__free_unpacked(spec, NULL);
     return code;
 }
@@ -113,6 +122,8 @@ int main(int argc, char **argv)
 {
     struct atl_error error = {0};
     (void)umask(022);
+    if (atl_task_wanted(argc, argv))
+        return atl_task_main(argc, argv, ct_task_types, CT_TASK_TYPES);
     if (argc != 2) {
         (void)fprintf(stderr, "usage: atoll-lxc-start ORDER\n");
         return 2;

@@ -5,7 +5,15 @@
 
 #include <sys/types.h>
 
+#include "atoll/lxc/v1/helper.pb-c.h"
+#include "io/task.h"
 #include "pure/error.h"
+
+enum { CT_TASK_TYPES = 1 };
+extern const struct atl_task_type ct_task_types[CT_TASK_TYPES];
+
+/* Mounts, sets up and starts. The process is in another mount namespace afterwards. */
+ATL_MUST_CHECK enum atl_code ct_start(const Atoll__Lxc__V1__StartSpec *spec, struct atl_error *err);
 
 /* Removes that folder and those below it from every hierarchy, as far as they are empty: the first version of
  * cgroups cannot remove a monitor's folder while the monitor is ending in it. */

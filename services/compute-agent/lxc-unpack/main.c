@@ -41,6 +41,17 @@ static enum atl_code open_archive(struct archive *in, int fd, struct atl_error *
     return ATL_OK;
 }
 
+/* What went wrong while writing, with the kernel's own word: libarchive's alone is often "Can't create". */
+static enum atl_code fail_write(struct archive *out, const char *what, const char *name, struct atl_error *err)
+{
+    int why = archive_errno(out);
+    const char *text = archive_error_string(out);
+    const char *word = why > 0 ? strerror(why) : "";
+    bool told = text != NULL && (word[0] == '\0' || strstr(text, word) != NULL);
+    return atl_fail(err, ATL_E_IO, NULL, "cannot %s '%.200s': %s%s%s", what, name, text != NULL ? text : "",
+                    told ? "" : ": ", told ? "" : word);
+}
+
 static enum atl_code copy_data(struct archive *in, struct archive *out, const char *name,
                                struct atl_error *err)
 {
@@ -55,8 +66,7 @@ static enum atl_code copy_data(struct archive *in, struct archive *out, const ch
             return atl_fail(err, ATL_E_INVALID, "ostemplate", "the template is damaged at '%.200s': %s", name,
                             archive_error_string(in));
         if (archive_write_data_block(out, block, size, offset) < ARCHIVE_WARN)
-            return atl_fail(err, ATL_E_IO, NULL, "cannot write '%.200s': %s", name,
-                            archive_error_string(out));
+            return fail_write(out, "write", name, err);
     }
 }
 
@@ -78,12 +88,12 @@ static enum atl_code copy_entry(struct archive *in, struct archive *out, struct 
     const char *name = archive_entry_pathname(entry);
     int got = archive_write_header(out, entry);
     if (got < ARCHIVE_WARN)
-        return atl_fail(err, ATL_E_IO, NULL, "cannot make '%.200s': %s", name, archive_error_string(out));
+        return fail_write(out, "make", name, err);
     enum atl_code code = ATL_OK;
     if (!archive_entry_size_is_set(entry) || archive_entry_size(entry) > 0)
         code = copy_data(in, out, name, err);
     if (code == ATL_OK && archive_write_finish_entry(out) < ARCHIVE_WARN)
-        code = atl_fail(err, ATL_E_IO, NULL, "cannot finish '%.200s': %s", name, archive_error_string(out));
+        code = fail_write(out, "finish", name, err);
     return code;
 }
 
