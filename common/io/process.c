@@ -383,7 +383,11 @@ enum atl_code atl_process_start(struct atl_loop *loop, const struct atl_process_
                         options->argv[0], strerror(failed));
     }
     process->pid_fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
-    atl_assert(process->pid_fd >= 0); /* our own child, not reaped: only for want of descriptors */
+    if (process->pid_fd < 0) {
+        failed = errno;
+        atl_process_free(process);
+        return atl_fail(err, ATL_E_IO, NULL, "cannot watch '%s': %s", options->argv[0], strerror(failed));
+    }
     process->pid_watch = atl_loop_fd(loop, process->pid_fd, ATL_READ, on_end, process);
     if (process->input.fd >= 0) {
         atl_buf_add(&process->input.buf, options->input, options->input_size);

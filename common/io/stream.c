@@ -365,6 +365,7 @@ static void tick(void *user)
     struct atl_streams *streams = user;
     atl_ns now = atl_clock_monotonic();
     expire_offers(streams, now);
+    atl_watch_set(streams->watch, ATL_READ);
     for (struct atl_stream *stream = streams->first; stream != NULL;) {
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): one that was freed below is no longer in the list */
         atl_ns longest = stream->events == NULL ? TOKEN_TIME : streams->idle;
@@ -388,8 +389,12 @@ static void accept_one(void *user, unsigned int events)
     (void)events;
     struct atl_streams *streams = user;
     int fd = accept4(streams->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        atl_watch_set(streams->watch, 0); /* no descriptor is free: the tick tries again */
+        ensure_tick(streams);
+    }
     if (fd < 0)
-        return; /* gone again, or no descriptor is free: the next round tries again */
+        return; /* gone again */
     if (streams->count >= ATL_STREAMS_MAX) {
         (void)close(fd);
         return;
