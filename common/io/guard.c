@@ -291,6 +291,7 @@ static bool listed(const char *const *names, const char *name)
     return false;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the bus's table says what it is given */
 static enum atl_code admit(void *self, const struct atl_rpc *rpc, const ProtobufCMessage *input,
                            const uint8_t *assertion, size_t assertion_size, struct atl_arena *arena,
                            struct atl_principal *principal, struct atl_error *err)

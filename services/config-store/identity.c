@@ -148,6 +148,8 @@ static enum atl_code bootstrap(struct cfg_identity *identity, struct atl_error *
         enum atl_code code = make_ticket_key(&arena, &private_pem, &public_pem, err);
         if (code != ATL_OK)
             return code;
+        atl_assert(private_pem != NULL);
+        atl_assert(public_pem != NULL);
         add_put(&txn, ops, CFG_TICKET_KEY, private_pem, strlen(private_pem));
         add_put(&txn, ops, CFG_TICKET_PUB, public_pem, strlen(public_pem));
     }

@@ -27,22 +27,19 @@ static const char *const texts[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [PUT] = "INSERT INTO file(path, number, bytes) VALUES(?1, ?2, ?3) "
-            "ON CONFLICT(path) DO UPDATE SET number = excluded.number, bytes = excluded.bytes",
+    [PUT] = "INSERT OR REPLACE INTO file(path, number, bytes) VALUES(?1, ?2, ?3)",
     [REMOVE] = "DELETE FROM file WHERE path = ?1",
     [RECORD] = "INSERT OR REPLACE INTO request(id, number, at) VALUES(?1, ?2, ?3)",
     [FORGET] = "DELETE FROM request WHERE at < ?1",
     [REVISION] = "UPDATE revision SET number = ?1",
 };
 
-static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS file(path TEXT PRIMARY KEY, number INTEGER NOT NULL, bytes BLOB NOT NULL)"
-    " WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS request(id BLOB PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL)"
-    " WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS revision(one INTEGER PRIMARY KEY CHECK(one = 1), epoch INTEGER NOT NULL,"
-    " number INTEGER NOT NULL);"
-    "INSERT OR IGNORE INTO revision(one, epoch, number) VALUES(1, 1, 0);";
+static const char *const schema[] = {
+    "CREATE TABLE IF NOT EXISTS file(path TEXT PRIMARY KEY, number INTEGER, bytes BLOB) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS request(id BLOB PRIMARY KEY, number INTEGER, at INTEGER) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS revision(one INTEGER PRIMARY KEY, epoch INTEGER, number INTEGER)",
+    "INSERT OR IGNORE INTO revision(one, epoch, number) VALUES(1, 1, 0)",
+};
 
 struct engine {
     sqlite3 *db;
@@ -71,8 +68,14 @@ static enum atl_code prepare(struct engine *engine, const struct cfg_engine_opti
 {
     /* The order matters: exclusive before the first access of the log, so that it needs no shared memory. */
     const char *safe = options->unsafe ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=FULL";
-    const char *const steps[] = {"PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", safe,
-                                 "PRAGMA trusted_schema=OFF", schema};
+    const char *const steps[] = {"PRAGMA locking_mode=EXCLUSIVE",
+                                 "PRAGMA journal_mode=WAL",
+                                 safe,
+                                 "PRAGMA trusted_schema=OFF",
+                                 schema[0],
+                                 schema[1],
+                                 schema[2],
+                                 schema[3]};
     for (size_t i = 0; i < ATL_COUNT(steps); i++)
         if (sqlite3_exec(engine->db, steps[i], NULL, NULL, NULL) != SQLITE_OK)
             return fail(engine, "opening", err);
