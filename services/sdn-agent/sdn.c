@@ -2,10 +2,12 @@
 #include "sdn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -390,12 +392,28 @@ static bool undo(struct sdn *sdn)
     return good;
 }
 
+/* An agent that runs would make everything again at once. Its frame keeps this file locked (io/service.h). */
+static bool agent_runs(const char *run_dir)
+{
+    char *path = atl_format("%s/sdn-agent.ready", run_dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    free(path);
+    bool runs = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return runs;
+}
+
 int sdn_teardown(const char *run_dir, const char *state_dir)
 {
     struct sdn sdn = {0};
     struct atl_error err = {0};
     if (access(run_dir, F_OK) < 0)
         return 0; /* nothing was ever made */
+    if (agent_runs(run_dir)) {
+        (void)fprintf(stderr, "atoll-sdn-agent: the agent with --run-dir %s runs, stop it first\n", run_dir);
+        return 1;
+    }
     bool good = say(open_host(&sdn, run_dir, state_dir, &err), &err) && undo(&sdn);
     close_host(&sdn);
     return good ? 0 : 1;
