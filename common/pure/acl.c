@@ -92,7 +92,7 @@ struct atl_role *atl_acl_role(const struct atl_acl *acl, const char *id)
 
 struct atl_user *atl_acl_add_user(struct atl_acl *acl, const char *id)
 {
-    bool made;
+    bool made = false;
     struct atl_user *user = ADD(user, users, id, made);
     if (made) {
         user->enabled = true;
@@ -103,7 +103,7 @@ struct atl_user *atl_acl_add_user(struct atl_acl *acl, const char *id)
 
 struct atl_token *atl_acl_add_token(struct atl_acl *acl, const char *id)
 {
-    bool made;
+    bool made = false;
     struct atl_token *token = ADD(token, tokens, id, made);
     if (made) {
         token->separate = true;
@@ -114,7 +114,7 @@ struct atl_token *atl_acl_add_token(struct atl_acl *acl, const char *id)
 
 struct atl_group *atl_acl_add_group(struct atl_acl *acl, const char *id)
 {
-    bool made;
+    bool made = false;
     struct atl_group *group = ADD(group, groups, id, made);
     if (made)
         group->comment = "";
@@ -123,7 +123,7 @@ struct atl_group *atl_acl_add_group(struct atl_acl *acl, const char *id)
 
 struct atl_pool *atl_acl_add_pool(struct atl_acl *acl, const char *id)
 {
-    bool made;
+    bool made = false;
     struct atl_pool *pool = ADD(pool, pools, id, made);
     if (made)
         pool->comment = "";
@@ -132,7 +132,7 @@ struct atl_pool *atl_acl_add_pool(struct atl_acl *acl, const char *id)
 
 struct atl_role *atl_acl_add_role(struct atl_acl *acl, const char *id)
 {
-    bool made;
+    bool made = false;
     struct atl_role *role = ADD(role, roles, id, made);
     (void)made; /* a new role has no privileges, which is what zeroed memory says */
     return role;
