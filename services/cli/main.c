@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -37,7 +38,12 @@ static enum atl_code print_answer(const struct cli_args *args, const char *json,
     if (!table)
         return puts(json) == EOF ? atl_fail(err, ATL_E_IO, NULL, "cannot write the answer") : ATL_OK;
     ATL_BUF_AT_EXIT struct atl_buf text = {0};
-    enum atl_code code = cli_table(json, terminal_width(), &text, err);
+    time_t now = time(NULL);
+    struct tm local;
+    const struct cli_table_options options = {.width = terminal_width(),
+                                              .zone_offset_seconds =
+                                                  localtime_r(&now, &local) != NULL ? local.tm_gmtoff : 0};
+    enum atl_code code = cli_table(json, &options, &text, err);
     if (code == ATL_OK && text.data != NULL && fputs(text.data, stdout) == EOF)
         code = atl_fail(err, ATL_E_IO, NULL, "cannot write the answer");
     return code;

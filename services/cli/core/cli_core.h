@@ -81,10 +81,15 @@ void cli_help(const struct cli_commands *commands, const char *noun, const struc
 void cli_complete(const struct cli_commands *commands, const char *const *words, size_t count,
                   struct atl_buf *out);
 
-/* Appends the JSON text of an answer's data as a table of at most `width` columns (0: no limit), lists as
- * rows, objects as two columns, bare values as a line. Errors: ATL_E_INVALID not JSON. */
-ATL_MUST_CHECK enum atl_code cli_table(const char *json, size_t width, struct atl_buf *out,
-                                       struct atl_error *err);
+struct cli_table_options {
+    size_t width;                /* of the terminal, in columns; 0: no limit */
+    int64_t zone_offset_seconds; /* of local time, added to times before they are shown */
+};
+
+/* Appends the JSON text of an answer's data as a table: lists as rows, objects as two columns, bare values as
+ * a line. Sizes, spans and times are shown as people read them. Errors: ATL_E_INVALID not JSON. */
+ATL_MUST_CHECK enum atl_code cli_table(const char *json, const struct cli_table_options *options,
+                                       struct atl_buf *out, struct atl_error *err);
 
 /* The exit code for an error, as the manual lists them. */
 int cli_exit_code(enum atl_code code);

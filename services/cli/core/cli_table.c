@@ -4,7 +4,7 @@
 #include <json-c/json.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 64, CELL_MAX = 60 };
+enum { COLUMNS_MAX = 64 };
 
 struct column {
     const char *name;
@@ -13,6 +13,7 @@ struct column {
 };
 
 struct table {
+    const struct cli_table_options *options;
     struct column columns[COLUMNS_MAX];
     size_t count;
     size_t hidden;
@@ -53,8 +54,33 @@ static void duration_text(int64_t seconds, struct atl_buf *out)
                    seconds % 60);
 }
 
+static bool is_time(const char *name)
+{
+    static const char *const names[] = {"starttime", "endtime", "ctime", "localtime", NULL};
+    return one_of(name, names);
+}
+
+/* Days since 1970 to a date of the Gregorian calendar, by 400-year eras that begin in March. */
+static void time_text(int64_t seconds, struct atl_buf *out)
+{
+    int64_t days = (seconds >= 0 ? seconds : seconds - 86399) / 86400;
+    int64_t second = seconds - days * 86400;
+    int64_t shifted = days + 719468;
+    int64_t era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
+    int64_t day_of_era = shifted - era * 146097;
+    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t month_from_march = (5 * day_of_year + 2) / 153;
+    int64_t day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    int64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+    int64_t year = year_of_era + era * 400 + (month <= 2);
+    atl_buf_printf(out, "%04" PRId64 "-%02" PRId64 "-%02" PRId64 " %02" PRId64 ":%02" PRId64 ":%02" PRId64,
+                   year, month, day, second / 3600, second / 60 % 60, second % 60);
+}
+
 /* One cell, printable, on one line. */
-static void cell_text(const char *name, json_object *value, struct atl_buf *out)
+static void cell_text(const struct cli_table_options *options, const char *name, json_object *value,
+                      struct atl_buf *out)
 {
     size_t from = out->length;
     bool is_number =
@@ -65,6 +91,10 @@ static void cell_text(const char *name, json_object *value, struct atl_buf *out)
         size_text(json_object_get_double(value), out);
     else if (is_number && strcmp(name, "uptime") == 0)
         duration_text(json_object_get_int64(value), out);
+    else if (is_number && is_time(name) && json_object_get_int64(value) > 0)
+        time_text(json_object_get_int64(value) +
+                      (strcmp(name, "localtime") != 0 ? options->zone_offset_seconds : 0),
+                  out);
     else if (json_object_is_type(value, json_type_double))
         atl_buf_printf(out, "%.4g", json_object_get_double(value));
     else
@@ -110,8 +140,8 @@ static struct column *column_of(struct table *table, const char *name)
 /* Keys that name a row come first, the rest in the order of the answer. */
 static void put_names_first(struct table *table)
 {
-    static const char *const first[] = {"vmid",   "id",     "name",  "node", "storage",
-                                        "userid", "poolid", "iface", "type", "status"};
+    static const char *const first[] = {"vmid",   "id",    "name", "node",   "storage",   "userid",
+                                        "poolid", "iface", "type", "status", "starttime", "endtime"};
     size_t at = 0;
     for (size_t i = 0; i < ATL_COUNT(first); i++)
         for (size_t j = at; j < table->count; j++)
@@ -134,10 +164,8 @@ static void measure_row(struct table *table, json_object *row)
         if (column == NULL)
             continue;
         atl_buf_reset(&cell);
-        cell_text(key, value, &cell);
+        cell_text(table->options, key, value, &cell);
         size_t width = cell.data != NULL ? text_width(cell.data) : 0;
-        if (width > CELL_MAX)
-            width = CELL_MAX;
         if (width > column->width)
             column->width = width;
         if (json_object_is_type(value, json_type_string))
@@ -168,21 +196,21 @@ static void print_row(const struct table *table, json_object *row, struct atl_bu
         if (row == NULL)
             atl_buf_text(&cell, column->name);
         else if (value != NULL)
-            cell_text(column->name, value, &cell);
+            cell_text(table->options, column->name, value, &cell);
         bool last_left = i + 1 == table->count && !column->right;
         add_cell(out, cell.data != NULL ? cell.data : "", last_left ? 0 : column->width, column->right);
         atl_buf_text(out, i + 1 == table->count ? "\n" : "  ");
     }
 }
 
-static void print_list(json_object *list, size_t width, struct atl_buf *out)
+static void print_list(json_object *list, const struct cli_table_options *options, struct atl_buf *out)
 {
-    struct table table = {0};
+    struct table table = {.options = options};
     size_t rows = json_object_array_length(list);
     for (size_t i = 0; i < rows; i++) {
         json_object *row = json_object_array_get_idx(list, i);
         if (!json_object_is_type(row, json_type_object)) {
-            cell_text("", row, out);
+            cell_text(options, "", row, out);
             atl_buf_char(out, '\n');
             continue;
         }
@@ -191,7 +219,7 @@ static void print_list(json_object *list, size_t width, struct atl_buf *out)
     if (table.count == 0)
         return;
     put_names_first(&table);
-    fit(&table, width);
+    fit(&table, options->width);
     print_row(&table, NULL, out);
     for (size_t i = 0; i < rows; i++)
         print_row(&table, json_object_array_get_idx(list, i), out);
@@ -199,7 +227,7 @@ static void print_list(json_object *list, size_t width, struct atl_buf *out)
         atl_buf_printf(out, "(%zu more columns: --output json)\n", table.hidden);
 }
 
-static void print_object(json_object *object, struct atl_buf *out)
+static void print_object(json_object *object, const struct cli_table_options *options, struct atl_buf *out)
 {
     size_t width = 0;
     json_object_object_foreach(object, key, value)
@@ -211,22 +239,23 @@ static void print_object(json_object *object, struct atl_buf *out)
     json_object_object_foreach(object, name, field)
     {
         add_cell(out, name, width + 2, false);
-        cell_text(name, field, out);
+        cell_text(options, name, field, out);
         atl_buf_char(out, '\n');
     }
 }
 
-enum atl_code cli_table(const char *json, size_t width, struct atl_buf *out, struct atl_error *err)
+enum atl_code cli_table(const char *json, const struct cli_table_options *options, struct atl_buf *out,
+                        struct atl_error *err)
 {
     json_object *data = json_tokener_parse(json);
     if (data == NULL && strcmp(json, "null") != 0)
         return atl_fail(err, ATL_E_INVALID, NULL, "the answer is not JSON");
     if (json_object_is_type(data, json_type_array))
-        print_list(data, width, out);
+        print_list(data, options, out);
     else if (json_object_is_type(data, json_type_object))
-        print_object(data, out);
+        print_object(data, options, out);
     else if (data != NULL) {
-        cell_text("", data, out);
+        cell_text(options, "", data, out);
         atl_buf_char(out, '\n');
     }
     (void)json_object_put(data); /* it was ours alone */

@@ -198,7 +198,7 @@ static void a_list_is_a_table_with_names_first_and_numbers_at_the_right(void **s
     ATL_BUF_AT_EXIT struct atl_buf text = {0};
     const char *json =
         "[{\"mem\":1048576,\"name\":\"a\",\"vmid\":100},{\"name\":\"bcd\",\"vmid\":1000,\"cpu\":0.5}]";
-    assert_atl_ok(cli_table(json, 0, &text, &f->err), &f->err);
+    assert_atl_ok(cli_table(json, &(struct cli_table_options){0}, &text, &f->err), &f->err);
     assert_string_equal(text.data, "vmid  name    mem  cpu\n"
                                    " 100  a     1.0Mi     \n"
                                    "1000  bcd          0.5\n");
@@ -208,9 +208,9 @@ static void a_narrow_terminal_gets_fewer_columns_and_is_told(void **state)
 {
     struct fixture *f = *state;
     ATL_BUF_AT_EXIT struct atl_buf text = {0};
-    assert_atl_ok(
-        cli_table("[{\"vmid\":100,\"name\":\"web\",\"tags\":\"long text here\"}]", 12, &text, &f->err),
-        &f->err);
+    assert_atl_ok(cli_table("[{\"vmid\":100,\"name\":\"web\",\"tags\":\"long text here\"}]",
+                            &(struct cli_table_options){.width = 12}, &text, &f->err),
+                  &f->err);
     assert_string_equal(text.data, "vmid  name\n 100  web\n(1 more columns: --output json)\n");
 }
 
@@ -218,8 +218,31 @@ static void escapes_in_names_do_not_reach_the_terminal(void **state)
 {
     struct fixture *f = *state;
     ATL_BUF_AT_EXIT struct atl_buf text = {0};
-    assert_atl_ok(cli_table("{\"name\":\"a\\u001b[31mb\\n\"}", 0, &text, &f->err), &f->err);
+    assert_atl_ok(
+        cli_table("{\"name\":\"a\\u001b[31mb\\n\"}", &(struct cli_table_options){0}, &text, &f->err),
+        &f->err);
     assert_string_equal(text.data, "name  a [31mb \n");
+}
+
+static void times_and_spans_are_shown_as_people_read_them(void **state)
+{
+    struct fixture *f = *state;
+    const struct cli_table_options zone = {.zone_offset_seconds = 3600};
+    static const struct {
+        const char *json;
+        const char *text;
+    } cases[] = {
+        {"{\"starttime\":0}", "starttime  0\n"},
+        {"{\"starttime\":951782400}", "starttime  2000-02-29 01:00:00\n"},
+        {"{\"starttime\":1735685999}", "starttime  2024-12-31 23:59:59\n"},
+        {"{\"starttime\":4107538800}", "starttime  2100-03-01 00:00:00\n"}, /* no leap year */
+        {"{\"uptime\":90061}", "uptime  1d 01:01:01\n"},
+    };
+    for (size_t i = 0; i < ATL_COUNT(cases); i++) {
+        ATL_BUF_AT_EXIT struct atl_buf text = {0};
+        assert_atl_ok(cli_table(cases[i].json, &zone, &text, &f->err), &f->err);
+        assert_string_equal(text.data, cases[i].text);
+    }
 }
 
 static void exit_codes_tell_classes_of_failure_apart(void **state)
@@ -252,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_list_is_a_table_with_names_first_and_numbers_at_the_right),
         cmocka_unit_test(a_narrow_terminal_gets_fewer_columns_and_is_told),
         cmocka_unit_test(escapes_in_names_do_not_reach_the_terminal),
+        cmocka_unit_test(times_and_spans_are_shown_as_people_read_them),
         cmocka_unit_test(exit_codes_tell_classes_of_failure_apart),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
