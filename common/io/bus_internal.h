@@ -5,6 +5,7 @@
 #include <zmq.h>
 
 #include "atoll/bus/v1/bus.pb-c.h"
+#include "atoll/bus/v1/service.atl.h"
 #include "io/bus.h"
 #include "pure/codec.h"
 
@@ -111,7 +112,6 @@ struct bus_method {
     const struct atl_rpc *rpc;
     atl_handler_fn *fn; /* NULL: known, not built */
     void *user;
-    bool open; /* everybody who can connect may call */
 };
 
 struct bus_cursor { /* a walk over requests, any of which may be freed meanwhile */
@@ -268,8 +268,8 @@ void atl_bus_subscribers_free(struct atl_bus *bus);
 
 /* --- the methods every service has (bus_builtin.c) --- */
 
-extern const struct atl_rpc atl_bus_rpc_replay;
-extern const struct atl_rpc atl_bus_rpc_ping;
+#define atl_bus_rpc_replay atl_rpc_bus_v1_Events_Replay
+#define atl_bus_rpc_ping   atl_rpc_bus_v1_Health_Ping
 void atl_bus_serve_builtin(struct atl_bus *bus);
 
 /* --- the bus --- */

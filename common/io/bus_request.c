@@ -218,7 +218,7 @@ void atl_bus_request_tick(struct atl_request *request)
 static bool listed(const char *const *list, const char *name)
 {
     for (; list != NULL && *list != NULL; list++)
-        if (strcmp(*list, name) == 0)
+        if (strcmp(*list, name) == 0 || strcmp(*list, "*") == 0)
             return true;
     return false;
 }
@@ -228,7 +228,7 @@ static enum atl_code check_caller(const struct atl_request *request, struct atl_
 {
     const struct atl_rpc *rpc = request->method->rpc;
     const char *caller = request->port->caller;
-    bool service_may = request->method->open || listed(rpc->callers, caller);
+    bool service_may = listed(rpc->callers, caller);
     bool speaks_for_users = strcmp(caller, "api-gateway") == 0 || strcmp(caller, "cli") == 0;
     if (request->header->assertion.len == 0) {
         if (service_may || (speaks_for_users && rpc->perm != NULL && rpc->perm->world))
@@ -253,7 +253,7 @@ static enum atl_code admit(struct atl_request *request, struct atl_error *err)
     const ProtobufCBinaryData *assertion = &request->header->assertion;
     struct atl_principal principal = {.service = request->port->caller,
                                       .task = request->header->on_behalf_task};
-    bool service_may = request->method->open || listed(rpc->callers, request->port->caller);
+    bool service_may = listed(rpc->callers, request->port->caller);
     bool world = rpc->perm != NULL && rpc->perm->world && bus->guard.admit == NULL;
     /* A method without a permission asks for no user: an assertion that came along with the deadline and the
      * cancellation of a user's request is not looked at. */
