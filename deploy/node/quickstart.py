@@ -116,7 +116,7 @@ def build_release(node, steps):
                         "tools/install-packages.sh build installs what compiling needs")
     log = os.path.join(node.build_dir, "quickstart-build.log")
     with open(log, "w", encoding="utf-8") as out:
-        child = subprocess.Popen(["ninja", "-C", node.build_dir], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        child = subprocess.Popen(["ninja", "-C", node.build_dir, "programs"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                  text=True, env={**os.environ, "NINJA_STATUS": "[%f/%t] "})
         for line in child.stdout:
             out.write(line)

@@ -65,13 +65,22 @@ function(atl_core name)
   set_tests_properties(purity.${name} PROPERTIES LABELS purity)
 endfunction()
 
+# What an installation needs, without the tests.
+add_custom_target(programs)
+
+# atl_program(TARGET): a program of the installation; goes to BUILD/bin.
+function(atl_program name)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+  add_dependencies(programs ${name})
+endfunction()
+
 # atl_service(NAME SOURCES... [LIBS ...]): the program atoll-NAME, linked with the shared I/O parts.
 function(atl_service name)
   cmake_parse_arguments(A "" "" "LIBS" ${ARGN})
   add_executable(atoll-${name} ${A_UNPARSED_ARGUMENTS})
   target_link_libraries(atoll-${name} PRIVATE ${A_LIBS} atl_io atl_pure atl_flags)
   target_include_directories(atoll-${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-  set_target_properties(atoll-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+  atl_program(atoll-${name})
   install(TARGETS atoll-${name} RUNTIME DESTINATION libexec/atoll)
 endfunction()
 
