@@ -157,7 +157,7 @@ static enum atl_code update_file(struct work *work, struct cmp_change *change, s
 static enum atl_code apply_change(struct work *work, struct cmp_change *change, struct atl_error *err)
 {
     struct cmp_file before;
-    struct cmp_update_plan plan;
+    struct cmp_update_plan plan = {0};
     struct atl_error refusal = {0};
     struct hot hot = {.work = work, .before = &before, .done = ""};
     enum atl_code code = cmp_file_read(work->text.bytes, work->text.size, &work->arena, &before, err);
@@ -226,7 +226,7 @@ static enum atl_code wanted_size(const struct work *work, uint64_t now, uint64_t
         return code;
     if (text[0] == '+')
         size += now;
-    size = (size + 1023) & ~UINT64_C(1023);
+    size = (size + 4095) & ~UINT64_C(4095); /* whole blocks, for O_DIRECT */
     if (size < now)
         return atl_fail(err, ATL_E_INVALID, "size", "shrinking disks is not supported");
     *ret_size = size;

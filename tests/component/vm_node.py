@@ -15,8 +15,8 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 import layout  # noqa: E402  pylint: disable=wrong-import-position
 
-BIN = os.environ.get("ATL_BIN_DIR", os.path.join(TOP, "build", "dev", "bin"))
-CACHE = os.environ.get("ATL_LIBVIRT_CACHE", os.path.join(TOP, "build", "libvirt-cache"))
+BIN = os.environ.get("ATL_BIN", os.path.join(TOP, "build", "dev", "bin"))
+CACHE = os.path.join(TOP, "build", "libvirt-cache")
 NODE = "vmnode"
 REAPER = """
 import ctypes, os, signal, subprocess, sys
@@ -102,13 +102,13 @@ class VmNode:
         wait_for("libvirtd", 20, lambda: os.path.exists(os.path.join(base, "sock", "libvirt-sock")))
 
     def start(self, name, *options):
-        log = open(os.path.join(self.dir, name + ".log"), "ab")  # pylint: disable=consider-using-with
         ready = os.path.join(self.run, name + ".ready")
         with open(ready, "w", encoding="utf-8"):
             pass
         command = [os.path.join(BIN, "atoll-" + name), "--node", NODE, "--run-dir", self.run, "--state-dir", self.state]
-        self.processes[name] = subprocess.Popen(command + list(options), stdin=subprocess.DEVNULL, stdout=log,
-                                                stderr=log, env=self.environment)
+        with open(os.path.join(self.dir, name + ".log"), "ab") as log:
+            self.processes[name] = subprocess.Popen(command + list(options), stdin=subprocess.DEVNULL, stdout=log,
+                                                    stderr=log, env=self.environment)
         wait_for(name, 20, lambda: self.is_ready(name, ready))
 
     def is_ready(self, name, ready):
@@ -149,6 +149,9 @@ class VmNode:
                     self.kill(name, signal.SIGTERM)
                 except subprocess.TimeoutExpired:
                     pass
+        if os.environ.get("ATL_KEEP_LOGS"):
+            for name in ("compute-agent", "storage-agent", "config-store"):
+                shutil.copy(os.path.join(self.dir, name + ".log"), os.environ["ATL_KEEP_LOGS"])
         shutil.rmtree(self.dir, ignore_errors=True)
 
     # --- the API, as root at the machine

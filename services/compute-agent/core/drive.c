@@ -146,7 +146,8 @@ bool cmp_drive_is_new(const Atoll__Qemu__V1__Drive *drive, struct cmp_new_volume
     double gib = strtod(rest, &end);
     if (*end != '\0' || !(gib >= 0) || gib > 1048576.0 * 1024)
         return false;
-    volume.size_bytes = (uint64_t)(gib * 1024.0 * 1024.0) << 10;
+    /* Whole blocks of 4 KiB: engines open images with O_DIRECT. */
+    volume.size_bytes = ((uint64_t)(gib * 1073741824.0) + 4095) & ~UINT64_C(4095);
     *ret_volume = volume;
     return true;
 }

@@ -186,8 +186,12 @@ static enum atl_code lv_state(void *self, uint32_t vmid, enum cmp_state *ret_sta
     }
     if (code != ATL_OK)
         return atl_fail(err, code, NULL, "%s", error.text);
-    if (virDomainGetState(domain, &state, &reason, 0) < 0)
-        return lv_fail(err, "cannot read the state of the guest");
+    if (virDomainGetState(domain, &state, &reason, 0) < 0) {
+        code = lv_fail(&error, "cannot read the state of the guest");
+        if (code != ATL_E_ABSENT) /* it ended between the two questions */
+            return atl_fail(err, code, NULL, "%s", error.text);
+        state = VIR_DOMAIN_SHUTOFF;
+    }
     *ret_state = from_libvirt(state);
     return ATL_OK;
 }

@@ -75,7 +75,7 @@ static struct cmp_volume *volumes_of(const Atoll__Qemu__V1__Config *config, stru
 /* The first line of the description may set facts: "#facts accel=kvm cgroup2". */
 static void read_facts(const char *text, struct cmp_machine *machine)
 {
-    size_t length = strncmp(text, "#facts ", 7) == 0 ? strcspn(text, "\n") : 0;
+    size_t length = text != NULL && strncmp(text, "#facts ", 7) == 0 ? strcspn(text, "\n") : 0;
     char line[256] = "";
     (void)snprintf(line, sizeof line, "%.*s", (int)(length < sizeof line ? length : 0), text);
     machine->accel = strstr(line, "accel=kvm") != NULL ? "kvm" : "tcg";
