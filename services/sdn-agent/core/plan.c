@@ -105,12 +105,13 @@ static const struct sdn_dhcp_state *find_dhcp(const struct sdn_state *state, con
     return NULL;
 }
 
+/* A server listens on one link: when the bridge is another than it was started for, it is started again. */
 static void plan_dhcp(const struct sdn_wish *wish, const struct sdn_state *state,
                       const struct sdn_dhcp_paths *paths, struct atl_arena *arena, struct sdn_plan *plan)
 {
     const struct sdn_dhcp_state *running = find_dhcp(state, wish->name);
-    bool there = wish->make || sdn_links_find(&state->links, wish->name) != NULL;
-    const char *text = wish->dhcp && there ? sdn_dhcp_text(wish, paths, arena) : NULL;
+    const struct sdn_link *link = sdn_links_find(&state->links, wish->name);
+    const char *text = wish->dhcp && link != NULL ? sdn_dhcp_text(wish, link->index, paths, arena) : NULL;
     bool right = running != NULL && text != NULL && strcmp(running->conf, text) == 0;
     if (running != NULL && !right)
         add(plan, (struct sdn_step){.kind = SDN_STOP_DHCP, .name = running->bridge});

@@ -114,7 +114,8 @@ struct sdn_dhcp_paths {
     const char *state; /* "/var/lib/atoll/sdn-agent" */
 };
 
-/* In the order to run. wishes, ports and state are borrowed as long as the plan lives. */
+/* In the order to run. What needs a link that this plan makes comes with the next one. wishes, ports and
+ * state are borrowed as long as the plan lives. */
 void sdn_plan_make(const struct sdn_wishes *wishes, const struct sdn_ports *ports,
                    const struct sdn_state *state, const struct sdn_dhcp_paths *paths, struct atl_arena *arena,
                    struct sdn_plan *ret_plan);
@@ -124,8 +125,8 @@ const char *sdn_step_to_text(enum sdn_step_kind kind);
 /* The nftables text that makes the table anew, or NULL when no bridge wants it. */
 const char *sdn_nat_text(const struct sdn_wishes *wishes, struct atl_arena *arena);
 
-/* dnsmasq's configuration for one bridge. */
-const char *sdn_dhcp_text(const struct sdn_wish *wish, const struct sdn_dhcp_paths *paths,
+/* dnsmasq's configuration for one bridge; link is the bridge's index, noted in it. */
+const char *sdn_dhcp_text(const struct sdn_wish *wish, int link, const struct sdn_dhcp_paths *paths,
                           struct atl_arena *arena);
 
 /* One lease of a lease file. */

@@ -223,13 +223,13 @@ const char *sdn_nat_text(const struct sdn_wishes *wishes, struct atl_arena *aren
                             rules);
 }
 
-const char *sdn_dhcp_text(const struct sdn_wish *wish, const struct sdn_dhcp_paths *paths,
+const char *sdn_dhcp_text(const struct sdn_wish *wish, int link, const struct sdn_dhcp_paths *paths,
                           struct atl_arena *arena)
 {
     const struct sdn_address *own = first_ipv4(wish);
     atl_assert(own != NULL);
     return atl_arena_format(arena,
-                            "# made by atoll-sdn-agent for bridge %s\n"
+                            "# made by atoll-sdn-agent for bridge %s, link %d\n"
                             "interface=%s\n"
                             "bind-interfaces\n"
                             "except-interface=lo\n"
@@ -242,7 +242,7 @@ const char *sdn_dhcp_text(const struct sdn_wish *wish, const struct sdn_dhcp_pat
                             "no-hosts\n"
                             "domain-needed\n"
                             "bogus-priv\n",
-                            wish->name, wish->name, own->text, paths->run, wish->name, paths->state,
+                            wish->name, link, wish->name, own->text, paths->run, wish->name, paths->state,
                             wish->name, wish->dhcp_first.text, wish->dhcp_last.text,
                             dotted(mask_of(own), arena), wish->lease_seconds, own->text);
 }

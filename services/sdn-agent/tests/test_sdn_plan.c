@@ -61,7 +61,7 @@ static void all_is_right(struct bench *bench)
     assert_int_equal(sdn_address_parse("10.99.0.1/24", NULL, &bench->address, NULL), ATL_OK);
     bench->address_link = 5;
     (void)atl_copy(bench->dhcp.bridge, sizeof bench->dhcp.bridge, "vmbr0");
-    bench->dhcp.conf = sdn_dhcp_text(&bench->wishes.wishes[0], &paths, &bench->arena);
+    bench->dhcp.conf = sdn_dhcp_text(&bench->wishes.wishes[0], 5, &paths, &bench->arena);
     static const char guest[] = "name: x\nnet0: virtio=BC:24:11:00:00:01,bridge=vmbr0\n";
     sdn_ports_read(guest, sizeof guest - 1, 100, false, &bench->arena, &bench->ports);
     bench->state = (struct sdn_state){
@@ -98,8 +98,7 @@ static void on_an_empty_host_all_is_made_in_order(void **state)
     read_file(bench, quickstart);
     assert_int_equal(bench->wishes.problem_count, 0);
     assert_string_equal(planned(bench),
-                        "make-bridge vmbr0\nadd-address vmbr0\nlink-up vmbr0\nforward\nload-nat\n"
-                        "start-dhcp vmbr0\n");
+                        "make-bridge vmbr0\nadd-address vmbr0\nlink-up vmbr0\nforward\nload-nat\n");
 }
 
 static void what_is_right_is_left_alone(void **state)
@@ -134,7 +133,7 @@ static void a_port_that_lost_its_bridge_is_attached_after_the_bridge_is_made(voi
     bench->links[0].master = 0;
     bench->state.links.count = 1;
     assert_string_equal(planned(bench), "make-bridge vmbr0\nadd-address vmbr0\nlink-up vmbr0\n"
-                                        "attach tap100i0 to vmbr0\n");
+                                        "attach tap100i0 to vmbr0\nstop-dhcp vmbr0\n");
 }
 
 static void a_port_on_another_bridge_stays_there(void **state)
@@ -185,6 +184,11 @@ static void a_changed_dhcp_range_restarts_the_server(void **state)
     struct bench *bench = *state;
     all_is_right(bench);
     bench->dhcp.conf = "another";
+    assert_string_equal(planned(bench), "stop-dhcp vmbr0\nstart-dhcp vmbr0\n");
+    all_is_right(bench);
+    bench->links[0].index = 7; /* somebody made the bridge anew */
+    bench->address_link = 7;
+    bench->links[1].master = 7;
     assert_string_equal(planned(bench), "stop-dhcp vmbr0\nstart-dhcp vmbr0\n");
 }
 
