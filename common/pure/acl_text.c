@@ -212,6 +212,11 @@ static const struct {
 static void read_line(struct reader *reader, const char *line, size_t length)
 {
     struct atl_acl *acl = reader->acl;
+    if (memchr(line, '\0', length) != NULL) {
+        atl_errors_add(reader->warnings, atl_arena_format(acl->arena, "line %u", reader->line),
+                       "holds a zero byte and is dropped"); /* no text: it could not be written back */
+        return;
+    }
     char *copy = atl_arena_strndup(acl->arena, line, length);
     reader->count = 0;
     for (char *rest = copy; rest != NULL && reader->count < LINE_PARTS;)

@@ -87,6 +87,17 @@ static void bad_lines_are_kept_named_and_give_nothing(void **state)
     assert_int_equal(may(out.data, "ghost@pve", NULL, "/"), 0);
 }
 
+static void a_line_with_a_zero_byte_is_dropped(void **state)
+{
+    (void)state;
+    static const char text[] = "ac\r\0l:1:/:x\nuser:a@pve:1:0:::::\n";
+    struct atl_errors warnings = {0};
+    const struct atl_acl *acl = atl_acl_parse(text, sizeof text - 1, &arena, &warnings);
+    assert_int_equal(acl->unknown_count, 0);
+    assert_int_equal(acl->user_count, 1);
+    assert_int_equal(warnings.count, 1);
+}
+
 static void what_refers_to_a_user_goes_with_him(void **state)
 {
     (void)state;
@@ -413,6 +424,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(text_is_read_and_written_back_equal),
         TEST(bad_lines_are_kept_named_and_give_nothing),
+        TEST(a_line_with_a_zero_byte_is_dropped),
         TEST(what_refers_to_a_user_goes_with_him),
         TEST(names_are_checked),
         TEST(privileges_and_roles_have_the_names_of_the_manual),

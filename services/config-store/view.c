@@ -49,6 +49,11 @@ static void handle_push(struct atl_request *request, const ProtobufCMessage *inp
     struct cfg *cfg = user;
     Atoll__Store__V1__PushReply reply = ATOLL__STORE__V1__PUSH_REPLY__INIT;
     const Atoll__Store__V1__PushRequest *push = (const void *)input;
+    if (strcmp(push->node, cfg->program->node) != 0) {
+        cfg_refuse(request, ATL_E_DENIED, "node", "an agent speaks for its own node, '%s'",
+                   cfg->program->node);
+        return;
+    }
     bool fits = cfg_status_push(cfg->view->status, atl_request_principal(request)->service, push,
                                 atl_loop_now(cfg->loop));
     if (push->n_storage > 0)
