@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "io/bus_internal.h"
+#include "io/log.h"
 
 /* --- answering --- */
 
@@ -189,6 +190,8 @@ static void abandon(struct atl_request *request)
     send_to_waiters(request, &header, &payload);
     (void)zmq_msg_close(&header);
     (void)zmq_msg_close(&payload);
+    atl_log(ATL_ERROR, "bus-abandoned", "%s of %s has not ended in time, answering for it",
+            request->method->rpc->name, request->port->caller);
     request->state = BUS_ABANDONED;
     request->port->abandoned++;
     request->port->served--;

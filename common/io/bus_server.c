@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "io/bus_internal.h"
+#include "io/log.h"
 
 /* --- methods: open addressing by name --- */
 
@@ -100,13 +101,22 @@ static void send_beat(struct bus_port *port, const struct bus_identity *to, cons
     (void)zmq_msg_close(&payload);
 }
 
+/* Told at the 1st, 2nd, 4th, 8th ... so that a caller that sends nothing else cannot fill the log. */
+static void note_garbage(struct bus_port *port)
+{
+    port->garbage++;
+    if ((port->garbage & (port->garbage - 1)) == 0)
+        atl_log(ATL_WARNING, "bus-garbage", "%s has sent %" PRIu64 " messages that are none, ignoring them",
+                port->caller, port->garbage);
+}
+
 void atl_bus_port_message(struct bus_port *port, const struct bus_identity *from, zmq_msg_t *header,
                           zmq_msg_t *payload)
 {
     struct atl_arena *arena = atl_bus_arena_take(port->bus);
     bus_header *read = atl_bus_header_read(zmq_msg_data(header), zmq_msg_size(header), arena);
     if (read == NULL) {
-        port->garbage++;
+        note_garbage(port);
     } else if (read->kind == ATOLL__BUS__V1__HEADER__KIND__REQUEST) {
         atl_bus_request_new(port, from, read, payload, arena);
         return; /* the request has the arena now */
@@ -117,7 +127,7 @@ void atl_bus_port_message(struct bus_port *port, const struct bus_identity *from
     } else if (read->kind == ATOLL__BUS__V1__HEADER__KIND__BEAT) {
         send_beat(port, from, read);
     } else {
-        port->garbage++;
+        note_garbage(port);
     }
     atl_bus_arena_give(port->bus, arena);
 }
@@ -135,7 +145,7 @@ static void port_ready(void *user, unsigned int events)
         memcpy(from.bytes, zmq_msg_data(&parts[0]), size);
         atl_bus_port_message(port, &from, &parts[1], &parts[2]);
     } else if (count > 0) {
-        port->garbage++;
+        note_garbage(port);
     }
     atl_bus_parts_close(parts);
 }

@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "io/bus_internal.h"
+#include "io/log.h"
 
 enum { PENDING_MAX = 4096, PENDING_BYTES = 4 << 20, KINDS_MAX = 256 };
-#define RETRY_AFTER (200 * ATL_MS)
+#define RETRY_AFTER (200 * ATL_MS)   /* when the publisher was not there, for which the call waits too */
+#define ASK_AFTER   (5 * ATL_SECOND) /* when it refused */
 
 struct subscription {
     struct subscription *next;
@@ -44,6 +46,7 @@ struct bus_subscriber {
     struct subscription *subscriptions;
     struct atl_call *call; /* the replay under way */
     struct atl_timer *retry;
+    bool told; /* the log, that it refuses */
     enum sync sync;
     uint64_t epoch;
     uint64_t base; /* all up to this sequence is known or given up */
@@ -216,8 +219,14 @@ static void replayed(const struct atl_reply *reply, void *user)
     struct bus_subscriber *subscriber = user;
     subscriber->call = NULL;
     if (reply->code != ATL_OK) {
+        bool away = reply->code == ATL_E_UNAVAILABLE || reply->code == ATL_E_DEADLINE;
+        if (!away && !subscriber->told)
+            atl_log(ATL_WARNING, "events-refused", "%s refuses its events, asking again every 5 s: %s",
+                    subscriber->service, reply->error.text);
+        subscriber->told = !away;
         if (subscriber->retry == NULL)
-            subscriber->retry = atl_loop_timer(subscriber->bus->loop, RETRY_AFTER, 0, ask_again, subscriber);
+            subscriber->retry = atl_loop_timer(subscriber->bus->loop, away ? RETRY_AFTER : ASK_AFTER, 0,
+                                               ask_again, subscriber);
         return;
     }
     const Atoll__Bus__V1__ReplayReply *answer = (const void *)reply->output;
