@@ -26,15 +26,20 @@ struct lxc_guest *lxc_part_find(const struct lxc_part *part, uint32_t vmid)
     return NULL;
 }
 
+static void release(struct lxc_guest *guest)
+{
+    atl_watch_free(guest->watch);
+    (void)close(guest->monitor_fd); /* a process descriptor */
+    free(guest);
+}
+
 static void forget(struct lxc_guest *guest)
 {
     struct lxc_guest **place = &guest->part->guests;
     while (*place != guest)
         place = &(*place)->next;
     *place = guest->next;
-    atl_watch_free(guest->watch);
-    (void)close(guest->monitor_fd); /* a process descriptor */
-    free(guest);
+    release(guest);
 }
 
 static void log_guest(const char *event, uint32_t vmid, const char *what)
@@ -213,7 +218,7 @@ static Atoll__Store__V1__GuestStatus *guest_status(struct lxc_part *part, uint32
                                                                 : part->host.cpus;
     row->has_maxcpu = row->has_maxmem = row->has_maxdisk = true;
     row->maxcpu = cores;
-    row->maxmem = (uint64_t)(config->has_memory ? config->memory : CMP_LXC_MEMORY_MIB) << 20;
+    row->maxmem = (uint64_t)cmp_lxc_memory_bytes(config);
     row->maxdisk = config->rootfs != NULL ? cmp_lxc_size_bytes(config->rootfs->size) : 0;
     struct lxc_guest *guest = lxc_part_find(part, vmid);
     if (guest == NULL)
@@ -440,8 +445,11 @@ static void part_close(void *self)
 {
     struct lxc_part *part = self;
     lxc_begin_close(part);
-    while (part->guests != NULL)
-        forget(part->guests);
+    struct lxc_guest *next = NULL;
+    for (struct lxc_guest *guest = part->guests; guest != NULL; guest = next) {
+        next = guest->next;
+        release(guest);
+    }
     free(part);
 }
 

@@ -53,3 +53,8 @@ atl_unit_test(test_lxc_doc tests/test_lxc_doc.c LIBS compute_lxc_core atl_proto)
 atl_unit_test(test_lxc_setup tests/test_lxc_setup.c LIBS compute_lxc_core atl_proto LABEL scenario)
 atl_fuzzer(fuzz_lxc_doc tests/fuzz_lxc_doc.c LIBS compute_lxc_core atl_proto)
 atl_fuzzer(fuzz_lxc_setup tests/fuzz_lxc_setup.c LIBS compute_lxc_core atl_proto)
+
+# Through the bus, with the real config-store and storage-agent.
+add_test(NAME component.containers
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/tests/component_ct.py ${CMAKE_BINARY_DIR})
+set_tests_properties(component.containers PROPERTIES LABELS component TIMEOUT 300 SKIP_RETURN_CODE 77)

@@ -180,9 +180,9 @@ void lxc_resize(struct atl_request *request, const ProtobufCMessage *input, void
                         "detected modified configuration - file changed by other user? Try again.");
     const char *disk = atl_message_text(&atl_msg_lxc_v1_Config, &doc.now->config->base, in->disk,
                                         atl_request_arena(request));
-    if (code == ATL_OK && disk == NULL)
+    if (disk == NULL && code == ATL_OK)
         code = atl_fail(&error, ATL_E_INVALID, "disk", "the container has no %s", in->disk);
-    if (code == ATL_OK) {
+    if (code == ATL_OK && disk != NULL) {
         const char *volume = atl_arena_strndup(atl_request_arena(request), disk, strcspn(disk, ","));
         code = lxc_may_volume(part, request, in->vmid, "disk", volume, &error);
     }

@@ -68,6 +68,7 @@ static enum atl_code make_one(struct making *making, const char *field, char **v
         code = alloc(making, field, store, bytes, &made, err);
     if (code != ATL_OK)
         return code;
+    atl_assert(made != NULL);
     *volume = made->volid;
     *size = bytes > 0 ? cmp_lxc_size_text(made->size_bytes, &work->arena) : NULL;
     if (strcmp(field, "rootfs") == 0) {

@@ -47,8 +47,8 @@ static Atoll__Lxc__V1__GetStatusReply *status_of(struct lxc_part *part, uint32_t
     row->cpus = config->has_cpulimit && config->cpulimit > 0 ? config->cpulimit
                 : config->has_cores                          ? (double)config->cores
                                                              : part->host.cpus;
-    row->maxmem = (config->has_memory ? config->memory : CMP_LXC_MEMORY_MIB) << 20;
-    row->maxswap = (config->has_swap ? config->swap : CMP_LXC_SWAP_MIB) << 20;
+    row->maxmem = cmp_lxc_memory_bytes(config);
+    row->maxswap = cmp_lxc_swap_bytes(config);
     row->maxdisk = config->rootfs != NULL ? (int64_t)cmp_lxc_size_bytes(config->rootfs->size) : 0;
     row->has_cpu = row->has_mem = row->has_disk = row->has_diskread = row->has_diskwrite = row->has_netin =
         row->has_netout = row->has_uptime = row->has_swap = true;

@@ -61,7 +61,8 @@ static void add_identity(struct cmp_lxc_build *build)
     else
         cmp_lxc_addf(build, "lxc.uts.name", "CT%" PRIu32, facts->vmid);
     bool console = !config->has_console || config->console;
-    cmp_lxc_addf(build, "lxc.tty.max", "%d", config->has_tty ? (int)config->tty : CMP_LXC_TTYS);
+    cmp_lxc_addf(build, "lxc.tty.max", "%d",
+                 config->has_tty && config->tty >= 0 && config->tty <= 6 ? (int)config->tty : CMP_LXC_TTYS);
     cmp_lxc_add(build, "lxc.pty.max", "1024");
     if (!console)
         cmp_lxc_add(build, "lxc.console.path", "none");

@@ -12,7 +12,7 @@
 #include "pure/error.h"
 
 enum { CMP_LXC_MEMORY_MIB = 512, CMP_LXC_SWAP_MIB = 512, CMP_LXC_TTYS = 2 };
-enum { CMP_CPU_PERIOD_US = 100000 };
+enum { CMP_CPU_PERIOD_US = 100000, CMP_CPU_LIMIT_MAX = 8192 };
 
 /* What the machine is like and where things lie; all borrowed. */
 struct cmp_lxc_facts {
@@ -85,6 +85,10 @@ struct cmp_lxc_limit {
  * many were written to limits (CMP_LXC_LIMITS_MAX places). */
 size_t cmp_lxc_limits(const Atoll__Lxc__V1__Config *config, const struct cmp_lxc_facts *facts,
                       struct atl_arena *arena, struct cmp_lxc_limit *limits);
+
+/* Memory and swap of a configuration in bytes; a file may hold any number, so it is cut to 0 .. 1 EiB. */
+int64_t cmp_lxc_memory_bytes(const Atoll__Lxc__V1__Config *config);
+int64_t cmp_lxc_swap_bytes(const Atoll__Lxc__V1__Config *config);
 
 /* What API users call cpuunits, for that version: v1 shares 2..262144, v2 weight 1..10000. */
 uint32_t cmp_lxc_cpu_weight(const Atoll__Lxc__V1__Config *config, unsigned int cgroup_version);

@@ -5,6 +5,24 @@
 
 #include "core/lxc_build.h"
 
+static int64_t mib_bytes(bool given, int64_t mib, int64_t fallback)
+{
+    static const int64_t most = INT64_C(1) << 40; /* MiB */
+    int64_t value = given ? mib : fallback;
+    value = value < 0 ? 0 : value;
+    return (value > most ? most : value) << 20;
+}
+
+int64_t cmp_lxc_memory_bytes(const Atoll__Lxc__V1__Config *config)
+{
+    return mib_bytes(config->has_memory, config->memory, CMP_LXC_MEMORY_MIB);
+}
+
+int64_t cmp_lxc_swap_bytes(const Atoll__Lxc__V1__Config *config)
+{
+    return mib_bytes(config->has_swap, config->swap, CMP_LXC_SWAP_MIB);
+}
+
 uint32_t cmp_lxc_cpu_weight(const Atoll__Lxc__V1__Config *config, unsigned int cgroup_version)
 {
     uint32_t low = cgroup_version == 2 ? 1 : 2;
@@ -75,8 +93,8 @@ static char *number(struct atl_arena *arena, int64_t value)
 static void memory_limits(const Atoll__Lxc__V1__Config *config, const struct cmp_lxc_facts *facts,
                           struct atl_arena *arena, struct cmp_lxc_limit *limits, size_t *count)
 {
-    int64_t memory = (config->has_memory ? config->memory : CMP_LXC_MEMORY_MIB) << 20;
-    int64_t swap = (config->has_swap ? config->swap : CMP_LXC_SWAP_MIB) << 20;
+    int64_t memory = cmp_lxc_memory_bytes(config);
+    int64_t swap = cmp_lxc_swap_bytes(config);
     if (facts->cgroup_version == 2) {
         limit(limits, count, (struct cmp_lxc_limit){"memory", "memory.max", number(arena, memory)});
         if (facts->swap_accounting)
@@ -93,6 +111,7 @@ static void cpu_limits(const Atoll__Lxc__V1__Config *config, const struct cmp_lx
                        struct atl_arena *arena, struct cmp_lxc_limit *limits, size_t *count)
 {
     double cores = config->has_cpulimit ? config->cpulimit : 0;
+    cores = cores < CMP_CPU_LIMIT_MAX ? cores : CMP_CPU_LIMIT_MAX;
     int64_t quota = cores > 0 ? (int64_t)(cores * CMP_CPU_PERIOD_US + 0.5) : -1;
     if (quota >= 0 && quota < 1000)
         quota = 1000; /* the least that the kernel takes */

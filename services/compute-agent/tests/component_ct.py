@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Containers through the bus: config-store, storage-agent and compute-agent with a real liblxc, driven by `atoll`.
+"""Containers through the bus: config-store, storage-agent, compute-agent and liblxc, driven by `atoll`.
 
 usage: component_ct.py BUILD-DIR     Needs root. Everything is in folders and namespaces of the test's own.
 """
@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 
 import layout  # noqa: E402
 
-BUILD = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]) else os.path.join(TOP, "build", "dev")
+BUILD = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TOP, "build", "dev")
 BIN = os.path.join(BUILD, "bin")
 NODE = "ctnode"
 
@@ -69,10 +69,10 @@ class World:
         self.run_dir = os.path.join(self.top, "run")
         self.state = os.path.join(self.top, "state")
         self.processes = {}
-        sh(f"mkdir cg; mount --rbind /sys/fs/cgroup cg; mount -t sysfs sysfs /sys; mount --rbind cg /sys/fs/cgroup;"
-           f"printf 'root:100000:65536\\n' > subid; mount --bind subid /etc/subuid; mount --bind subid /etc/subgid;"
-           f"ip link set lo up; ip link add vmbr0 type bridge; ip addr add 10.66.1.1/24 dev vmbr0; ip link set vmbr0 up",
-           self.top)
+        sh("mkdir cg; mount --rbind /sys/fs/cgroup cg; mount -t sysfs sysfs /sys;"
+           "mount --rbind cg /sys/fs/cgroup; printf 'root:100000:65536\\n' > subid;"
+           "mount --bind subid /etc/subuid; mount --bind subid /etc/subgid; ip link set lo up;"
+           "ip link add vmbr0 type bridge; ip addr add 10.66.1.1/24 dev vmbr0; ip link set vmbr0 up", self.top)
         layout.make_users()
         layout.make_run_dir(self.run_dir)
         layout.make_state_dir(self.state)
@@ -81,7 +81,7 @@ class World:
         self.template()
 
     def template(self):
-        sh("mkdir -p root/bin root/sbin root/etc/network root/proc root/sys root/dev root/tmp root/run root/root root/var;"
+        sh("cd $(mkdir -p root; echo root); mkdir -p bin sbin etc/network proc sys dev tmp run root var; cd ..;"
            "cp /bin/busybox root/bin/; ln -s busybox root/bin/sh; ln -s ../bin/busybox root/sbin/init;"
            "printf '::sysinit:/etc/rcS\\n::shutdown:/bin/busybox true\\n' > root/etc/inittab;"
            "printf 'root:x:0:0:root:/root:/bin/sh\\n' > root/etc/passwd; printf 'ID=alpine\\n' > root/etc/os-release;"
@@ -90,19 +90,22 @@ class World:
            "tar -C root -c . | zstd -q -o busybox.tar.zst", self.top)
         # What a hostile template may try: to leave the root by links and by "..", devices, a program of root's.
         sh("mkdir -p evil/etc; cp -a root/. evil/; ln -s / evil/up; ln -s ../../../../../.. evil/far;"
-           "tar -C evil -cf evil.tar .; mkdir -p evil2/up evil2/far; echo pwned > evil2/up/pwned-abs; echo pwned > evil2/far/pwned-rel;"
+           "tar -C evil -cf evil.tar .; mkdir -p evil2/up evil2/far;"
+           "echo pwned > evil2/up/pwned-abs; echo pwned > evil2/far/pwned-rel;"
            "tar -C evil2 -rf evil.tar up/pwned-abs far/pwned-rel; zstd -q evil.tar -o evil.tar.zst", self.top)
         sh("tar -P -cf dotdot.tar --transform 's,^,../../../,' root/etc/passwd; zstd -q dotdot.tar -o dotdot.tar.zst; "
            "head -c 2000 busybox.tar.zst > cut.tar.zst; cp -a root big; head -c 12000000 /dev/urandom > big/big;"
            "tar -C big -c . | zstd -q -o big.tar.zst; rm -r big;"
            " mknod null0 c 1 3; "
-           "cp -a root dev2; cp -a null0 dev2/null0; mkdir -p dev2/dev; cp -a null0 dev2/dev/null; tar -C dev2 -c . | zstd -q -o device.tar.zst",
+           "cp -a root dev2; cp -a null0 dev2/null0; mkdir -p dev2/dev; cp -a null0 dev2/dev/null;"
+           "tar -C dev2 -c . | zstd -q -o device.tar.zst",
            self.top)
 
     def spawn(self, name, *options):
         state = layout.state_of(name, self.state)
         user = layout.USERS[name]
-        command = [os.path.join(BIN, "atoll-" + name), "--run-dir", self.run_dir, "--state-dir", state, "--node", NODE, *options]
+        command = [os.path.join(BIN, "atoll-" + name), "--run-dir", self.run_dir, "--state-dir", state,
+                   "--node", NODE, *options]
         if user != "root":
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *command]
         environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
@@ -111,7 +114,8 @@ class World:
                                                     start_new_session=True)
         ready = os.path.join(self.run_dir, name + ".ready")
         pid = str(self.processes[name].pid)
-        wait_for(name + " to be ready", lambda: read(ready).strip() == pid or self.processes[name].poll() is not None, 20)
+        wait_for(name + " to be ready",
+                 lambda: read(ready).strip() == pid or self.processes[name].poll() is not None, 20)
         if self.processes[name].poll() is not None:
             raise AssertionError(f"{name} did not start: {self.log(name)}")
 
@@ -147,12 +151,13 @@ class World:
         for name in reversed(list(self.processes)):
             if self.processes[name].poll() is None:
                 self.kill(name, signal.SIGTERM)
-        bad = [name for name in self.processes if "AddressSanitizer" in self.log(name) or "runtime error" in self.log(name)]
+        bad = [name for name in self.processes
+               if "AddressSanitizer" in self.log(name) or "runtime error" in self.log(name)]
         base = self.cgroups()
         for name in bad:
             print(self.log(name))
-        sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do rmdir $i/* $i 2>/dev/null || true; done; umount -R cg || true",
-           self.top)
+        sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do rmdir $i/* $i 2>/dev/null || true; done;"
+           "umount -R cg || true", self.top)
         if os.environ.get("CT_KEEP") != "1":
             subprocess.run(["rm", "-rf", "--one-file-system", self.top], check=False)
         return bad, base
@@ -161,7 +166,8 @@ class World:
         secret = parameters.pop("password", None)
         if secret is not None:
             parameters["password"] = "-"
-        words = [os.path.join(BIN, "atoll"), "api", verb, where, "--run-dir", self.run_dir, "--output", "json", "--no-follow"]
+        words = [os.path.join(BIN, "atoll"), "api", verb, where, "--run-dir", self.run_dir, "--output", "json",
+                 "--no-follow"]
         for name, value in parameters.items():
             words += ["--" + name.replace("_", "-"), str(value)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, input=secret,
@@ -215,8 +221,9 @@ class Containers(unittest.TestCase):
         self.assertEqual(text, "OK", self.world.task_log(upid))
 
     def create(self, vmid, template="busybox", **more):
-        parameters = {"vmid": vmid, "ostemplate": f"local:vztmpl/{template}.tar.zst", "hostname": f"ct{vmid}", "memory": 64,
-                      "swap": 0, "rootfs": "local:0.03", "net0": "name=eth0,bridge=vmbr0,ip=10.66.1.5/24", **more}
+        parameters = {"vmid": vmid, "ostemplate": f"local:vztmpl/{template}.tar.zst", "hostname": f"ct{vmid}",
+                      "memory": 64, "swap": 0, "rootfs": "local:0.03",
+                      "net0": "name=eth0,bridge=vmbr0,ip=10.66.1.5/24", **more}
         return self.world.api("create", self.path(), **parameters)
 
     def status(self, vmid):
@@ -359,8 +366,8 @@ class Containers(unittest.TestCase):
         self.assertNotEqual(text, "OK")
         self.nothing_left(141)
         self.ok(self.create(142, template="device"))
-        sh(f"mkdir -p m; mount -o loop,ro local/images/142/vm-142-disk-0.raw m; test ! -e m/null0; test ! -e m/dev/null; umount m",
-           self.world.top)
+        sh("mkdir -p m; mount -o loop,ro local/images/142/vm-142-disk-0.raw m;"
+           "test ! -e m/null0; test ! -e m/dev/null; umount m", self.world.top)
         self.ok(self.world.api("delete", self.path(142)))
         self.nothing_left(142)
 
@@ -380,8 +387,10 @@ class Containers(unittest.TestCase):
             wait_for("the end", lambda: self.try_task_ended(upid), 20)
             if self.world.task(upid) == "OK":
                 self.ok(self.world.api("delete", self.path(vmid)))
-            wait_for("the leftovers to go", lambda: vmid not in [r["vmid"] for r in self.world.api("get", self.path())], 20)
-            wait_for("the folder to go", lambda: not os.path.exists(os.path.join(self.world.run_dir, "lxc", str(vmid))))
+            wait_for("the leftovers to go",
+                     lambda: vmid not in [r["vmid"] for r in self.world.api("get", self.path())], 20)
+            folder = os.path.join(self.world.run_dir, "lxc", str(vmid))
+            wait_for("the folder to go", lambda: not os.path.exists(folder))
             self.nothing_left(vmid)
 
     def try_task_ended(self, upid):
