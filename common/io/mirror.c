@@ -239,10 +239,13 @@ static void end_listing(struct atl_mirror *mirror)
     for (size_t i = mirror->count; i > 0; i--)
         if (mirror->entries[i - 1]->round != mirror->round)
             remove_at(mirror, i - 1);
+    /* Requests wait for the revision, so it is told even when no file of ours differs. */
+    bool moved =
+        mirror->revision.epoch != mirror->listing.epoch || mirror->revision.number != mirror->listing.number;
     mirror->revision = mirror->listing;
     bool first = !mirror->ready;
     mirror->ready = true;
-    if (first || mirror->changed)
+    if (first || mirror->changed || moved)
         end_batch(mirror);
     mirror->changed = false;
     watch_more(mirror);
