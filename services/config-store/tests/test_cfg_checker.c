@@ -2,6 +2,9 @@
 #include "atl_test.h"
 
 #include <crypt.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "checker.h"
 
@@ -17,10 +20,10 @@ static void on_checked(const struct cfg_check_result *result, void *user)
     answer->count++;
 }
 
-static struct cfg_check_result run(const struct cfg_check *check)
+static struct cfg_check_result run_with(const struct cfg_check *check, const char *helper)
 {
     struct atl_loop *loop = atl_loop_new();
-    struct cfg_checker *checker = cfg_checker_new(loop, "/nowhere/atoll-pam-helper");
+    struct cfg_checker *checker = cfg_checker_new(loop, helper);
     struct answer answer = {.count = 0};
     struct atl_error err;
     assert_atl_ok(cfg_checker_run(checker, check, on_checked, &answer, &err), &err);
@@ -29,6 +32,49 @@ static struct cfg_check_result run(const struct cfg_check *check)
     cfg_checker_free(&checker);
     atl_loop_free(loop);
     return answer.result;
+}
+
+static struct cfg_check_result run(const struct cfg_check *check)
+{
+    return run_with(check, "/nowhere/atoll-pam-helper");
+}
+
+/* A helper in place of the real one, which would need root and a user with a password. */
+static void make_helper(char *path, const char *script)
+{
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, script, strlen(script)), strlen(script));
+    assert_int_equal(fchmod(fd, 0700), 0);
+    assert_int_equal(close(fd), 0);
+}
+
+static void pam_is_asked_through_the_helper(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *script;
+        const char *password;
+        enum atl_code code;
+        const char *text;
+    } rows[] = {
+        {"#!/bin/sh\n[ \"$1\" = anna ] && [ \"$(cat)\" = right ]\n", "right", ATL_OK, ""},
+        {"#!/bin/sh\n[ \"$1\" = anna ] && [ \"$(cat)\" = right ]\n", "wrong", ATL_E_UNAUTHENTICATED,
+         "authentication failure"},
+        {"#!/bin/sh\nexit 3\n", "right", ATL_E_UNAVAILABLE,
+         "realm 'pam' cannot check passwords: its helper needs the rights of root"},
+        {"#!/bin/sh\nkill -9 $$\n", "right", ATL_E_UNAVAILABLE,
+         "realm 'pam' cannot check passwords: its helper failed"},
+    };
+    for (size_t i = 0; i < ATL_COUNT(rows); i++) {
+        char path[] = "/tmp/atl-pam-XXXXXX";
+        make_helper(path, rows[i].script);
+        const struct cfg_check check = {.user = "anna@pam", .password = rows[i].password, .pam = true};
+        struct cfg_check_result result = run_with(&check, path);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(result.code, rows[i].code);
+        assert_string_equal(result.error.text, rows[i].text);
+    }
 }
 
 static void a_new_hash_matches_its_password_alone(void **state)
@@ -113,11 +159,13 @@ static void the_queue_has_an_end_and_freeing_drops_it(void **state)
 
 int main(void)
 {
+    (void)signal(SIGPIPE, SIG_IGN); /* as every service does: a helper may end before it has read */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_hash_matches_its_password_alone),
         cmocka_unit_test(an_imported_crypt_hash_is_taken_and_replaced),
         cmocka_unit_test(nobody_fails_like_a_wrong_password),
         cmocka_unit_test(a_missing_pam_helper_is_a_clear_error),
+        cmocka_unit_test(pam_is_asked_through_the_helper),
         cmocka_unit_test(a_wrong_password_makes_no_new_hash),
         cmocka_unit_test(the_queue_has_an_end_and_freeing_drops_it),
     };

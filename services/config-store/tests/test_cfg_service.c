@@ -260,6 +260,41 @@ static void a_mirror_follows_changes_and_restarts(void **state)
     atl_mirror_close(&mirror);
 }
 
+static void count_file(const char *path, const struct atl_file *file, void *user)
+{
+    (void)path;
+    assert_int_equal(file->size, 900 << 10);
+    (*(int *)user)++;
+}
+
+static bool eight_of_them(void *user)
+{
+    int count = 0;
+    atl_mirror_each(user, "big/", count_file, &count);
+    return count == 8;
+}
+
+/* More than one page of List, and later more than one answer of Watch. */
+static void a_mirror_holds_more_than_one_message_carries(void **state)
+{
+    (void)state;
+    char *text = atl_alloc0((900 << 10) + 1);
+    memset(text, 'x', 900 << 10);
+    struct atl_mirror *mirror = atl_mirror_open(f.compute, (const char *const[]){"big/", NULL});
+    step_until(mirror_is_ready, mirror);
+    char path[] = "big/0";
+    for (char c = '0'; c < '8'; c++) {
+        path[4] = c;
+        put(path, text);
+    }
+    step_until(eight_of_them, mirror);
+    struct atl_mirror *late = atl_mirror_open(f.storage, (const char *const[]){"big/", NULL});
+    step_until(eight_of_them, late);
+    atl_mirror_close(&late);
+    atl_mirror_close(&mirror);
+    free(text);
+}
+
 static void a_lock_has_one_holder(void **state)
 {
     (void)state;
@@ -590,6 +625,7 @@ int main(void)
         cmocka_unit_test(secrets_are_closed_to_agents),
         cmocka_unit_test(a_retried_request_is_done_once),
         cmocka_unit_test(a_mirror_follows_changes_and_restarts),
+        cmocka_unit_test(a_mirror_holds_more_than_one_message_carries),
         cmocka_unit_test(a_lock_has_one_holder),
         cmocka_unit_test(a_login_gives_a_ticket_and_a_ticket_an_assertion),
         cmocka_unit_test(the_gateway_alone_may_nothing),
