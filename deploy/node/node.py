@@ -144,6 +144,9 @@ class Node:
     # --- up ---
 
     def prepare(self):
+        missing = [s.name for s in layout.SERVICES if not os.access(os.path.join(self.bin_dir, "atoll-" + s.name), os.X_OK)]
+        if missing:
+            raise NodeError("start the services", f"atoll-{missing[0]} is not in {self.bin_dir}", "build first")
         layout.make_users()
         layout.make_run_dir(self.run_dir)
         layout.make_state_dir(self.state_dir)

@@ -1,5 +1,6 @@
 """A whole node for tests: in namespaces and folders of its own, with the programs of this build."""
 import atexit
+import fcntl
 import os
 import re
 import shutil
@@ -9,10 +10,12 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("ATL_BUILD_DIR", os.path.join(TOP, "build", "dev"))
 sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
+warnings.simplefilter("ignore", ResourceWarning)
 
 import certs  # noqa: E402
 import cleanup  # noqa: E402
@@ -49,6 +52,18 @@ def wait_for(what, seconds, test, step=0.05):
     raise AssertionError(f"{what}: not within {seconds} s" + (f" (last: {last})" if last else ""))
 
 
+def free_number():
+    """A number that no other test node of this machine has now, and the lock that says so."""
+    for number in range(100):
+        lock = open(f"/run/lock/atoll-test-{number}", "w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number, lock
+        except BlockingIOError:
+            lock.close()
+    raise AssertionError("a hundred test nodes run already")
+
+
 class Quiet:
     """Stands in for the quickstart's progress display."""
 
@@ -66,8 +81,10 @@ class Env:
         os.chmod(self.folder, 0o755)
         environment = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
                        **options.pop("environment", {})}
-        options = {"isolated": True, "accel": "tcg", "link": "atltest0", "network": "10.254.88",
-                   "libvirt_cache": os.path.join(TOP, "build", "libvirt-cache"), "environment": environment, **options}
+        self.number, self.number_lock = free_number()
+        options = {"isolated": True, "accel": "tcg", "link": f"atltest{self.number}",
+                   "network": f"10.254.{100 + self.number}", "libvirt_cache": os.path.join(TOP, "build", "libvirt-cache"), "environment": environment, **options}
+        name += f"-{self.number}" if self.number else ""
         self.node = Node(BUILD, os.path.join(self.folder, "run"), os.path.join(self.folder, "state"), name, **options)
         self.name = name
         self.quiet = Quiet()
@@ -198,6 +215,7 @@ class Env:
         found = self.reports()
         if check and found:
             raise AssertionError("a service left a report:\n" + "\n".join(found))
+        self.number_lock.close()
         if os.environ.get("ATL_KEEP"):
             print("kept", self.folder)
         else:

@@ -281,24 +281,24 @@ class WithoutGuest(OneNode):
         self.assertEqual([f for f in self.files() if "7202" in f], [])
         self.assertEqual(glob.glob(os.path.join(small, "images", "7202", "*")), [])
 
-    def worker_of(self, vmid):
-        def found():
-            for path in glob.glob("/proc/[0-9]*/cmdline"):
-                try:
-                    with open(path, "rb") as text:
-                        line = text.read()
-                except OSError:
-                    continue
-                if self.node.dir.encode() in line and f"qmcreate:{vmid}:".encode() in line:
-                    return int(path.split("/")[2])
-            return None
-        return wait_for("worker", 10, found, 0.002)
+    def worker_of(self, upid):
+        """The pid of the worker, once it is in the middle of its work: one that had not begun would begin again."""
+        wait_for("import", 20, lambda: "importing" in self.node.task_log(upid), 0.01)
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as text:
+                    line = text.read()
+            except OSError:
+                continue
+            if self.node.dir.encode() in line and upid.encode() in line and b"--task" in line:
+                return int(path.split("/")[2])
+        raise AssertionError("the worker has ended already")
 
     def slow_create(self, vmid):
         source = os.path.join(self.store, "import", "slow.raw")
         if not os.path.exists(source):
             with open(source, "wb") as out:
-                for _ in range(48):
+                for _ in range(96):
                     out.write(os.urandom(8 << 20))
             os.chmod(source, 0o644)
         return self.node.api("create", f"/nodes/{NODE}/qemu", vmid=vmid, scsi0="local:0.1",
@@ -312,7 +312,7 @@ class WithoutGuest(OneNode):
         subprocess.run(["chown", "-R", "atoll-storage", keep], check=False)
         subprocess.run(["chmod", "-R", "a+rwX", keep], check=True)
         upid = self.slow_create(7203)
-        os.kill(self.worker_of(7203), signal.SIGKILL)
+        os.kill(self.worker_of(upid), signal.SIGKILL)
         self.assertNotEqual(self.node.wait_task(upid)["exitstatus"], "OK")
         self.wait_gone(7203)
         rows = self.node.api("get", f"/nodes/{NODE}/storage/local/content", vmid=7203)
@@ -322,8 +322,7 @@ class WithoutGuest(OneNode):
                      lambda: [os.path.basename(f) for f in self.files() if "7203" in f] == ["vm-7203-disk-9.raw"], 0.5)
 
     def test_killed_agent_and_worker_are_cleaned_up_after(self):
-        self.slow_create(7204)
-        worker = self.worker_of(7204)
+        worker = self.worker_of(self.slow_create(7204))
         self.node.kill("compute-agent")
         os.kill(worker, signal.SIGKILL)
         self.node.start_compute()
@@ -331,11 +330,11 @@ class WithoutGuest(OneNode):
 
     def test_stopped_creation_removes_what_it_made(self):
         upid = self.slow_create(7205)
-        self.worker_of(7205)
+        self.worker_of(upid)
         self.node.api("delete", f"/nodes/{NODE}/tasks/{upid}")
         self.assertNotEqual(self.node.wait_task(upid)["exitstatus"], "OK")
         self.wait_gone(7205)
-        self.assertEqual([f for f in self.files() if "7205" in f], [])
+        wait_for("its volumes are gone", 10, lambda: not [f for f in self.files() if "7205" in f])
 
     def test_digest_and_lock(self):
         self.create(7206, memory=128)
