@@ -241,6 +241,7 @@ class Ping(threading.Thread):
             cleanup.send(pid, signal.SIGINT)
         self.process.wait(timeout=10)
         self.join(timeout=5)
+        self.process.stdout.close()
         match = re.search(r"(\d+) packets transmitted, (\d+) received", self.output)
         if not match:
             raise AssertionError("ping said: " + self.output)

@@ -121,4 +121,4 @@ COUNTERS = ("nf_conntrack_count", "inet_peer", "tcp_mem", "udp_mem", "random")
 if __name__ == "__main__":
     if os.environ.get(INSIDE) != "1":
         own_namespaces()
-    unittest.main(verbosity=2)
+    unittest.main(verbosity=2, warnings="ignore")

@@ -419,4 +419,4 @@ class StartWithNode(OneNode):
 
 if __name__ == "__main__":
     vm_node.in_namespaces()
-    unittest.main(verbosity=2)
+    unittest.main(verbosity=2, warnings="ignore")
