@@ -147,7 +147,8 @@ static void prepare(struct lxc_starting *starting)
     struct cmp_lxc_plan plan;
     starting->waiting = 1; /* ourselves: nothing is handed over before all is asked */
     choose_cpus(part, config, arena, &facts);
-    if (cmp_lxc_compile(config, raw, raw_count, &facts, arena, &plan, &starting->error) == ATL_OK) {
+    if (lxc_bridges_there(config, &starting->error) == ATL_OK &&
+        cmp_lxc_compile(config, raw, raw_count, &facts, arena, &plan, &starting->error) == ATL_OK) {
         ATL_BUF_AT_EXIT struct atl_buf text = {0};
         Atoll__Lxc__V1__StartSpec *start = &starting->start;
         cmp_lxc_plan_text(&plan, &text);

@@ -60,7 +60,8 @@ static enum atl_code may_features(struct atl_request *request, const Atoll__Lxc_
                : ATL_OK;
 }
 
-static enum atl_code may_net(struct lxc_part *part, struct atl_request *request, const char *field,
+/* The bridge need not be there yet: a start looks. */
+static enum atl_code may_net(struct lxc_part *part, struct atl_request *request,
                              const Atoll__Lxc__V1__Net *net, struct atl_error *err)
 {
     struct atl_arena *arena = atl_request_arena(request);
@@ -69,12 +70,23 @@ static enum atl_code may_net(struct lxc_part *part, struct atl_request *request,
     const char *path =
         net->has_tag ? atl_arena_format(arena, "/sdn/zones/localnetwork/%s/%" PRId64, net->bridge, net->tag)
                      : atl_arena_format(arena, "/sdn/zones/localnetwork/%s", net->bridge);
-    enum atl_code code = need(part, request, path, use_bridge, err);
-    if (code != ATL_OK)
-        return code;
-    if (strlen(net->bridge) > 15 || strchr(net->bridge, '/') != NULL || net->bridge[0] == '.' ||
-        access(atl_arena_format(arena, "/sys/class/net/%s", net->bridge), F_OK) != 0)
-        return atl_fail(err, ATL_E_INVALID, field, "bridge '%s' does not exist", net->bridge);
+    return need(part, request, path, use_bridge, err);
+}
+
+enum atl_code lxc_bridges_there(const Atoll__Lxc__V1__Config *config, struct atl_error *err)
+{
+    for (size_t i = 0; i < config->n_net; i++) {
+        const Atoll__Lxc__V1__Net *net = config->net[i]->value;
+        char path[64];
+        char field[16];
+        if (net == NULL || net->bridge == NULL || (net->has_link_down && net->link_down))
+            continue;
+        (void)snprintf(field, sizeof field, "net%" PRIu32, config->net[i]->index);
+        (void)snprintf(path, sizeof path, "/sys/class/net/%.15s", net->bridge);
+        if (strlen(net->bridge) > 15 || net->bridge[0] == '.' || strchr(net->bridge, '/') != NULL ||
+            access(path, F_OK) != 0)
+            return atl_fail(err, ATL_E_STATE, field, "%s: bridge '%s' does not exist", field, net->bridge);
+    }
     return ATL_OK;
 }
 
@@ -96,7 +108,6 @@ enum atl_code lxc_may_set(struct lxc_part *part, struct atl_request *request, ui
     }
     for (size_t i = 0; code == ATL_OK && i < config->n_net; i++)
         if (config->net[i]->value != NULL)
-            code = may_net(part, request, atl_arena_format(arena, "net%" PRIu32, config->net[i]->index),
-                           config->net[i]->value, err);
+            code = may_net(part, request, config->net[i]->value, err);
     return code;
 }

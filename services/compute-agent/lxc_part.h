@@ -74,13 +74,16 @@ void lxc_begin(struct lxc_part *part, struct atl_request *request, const struct 
 void lxc_begin_own(struct lxc_part *part, uint32_t vmid);
 void lxc_begin_close(struct lxc_part *part);
 
-/* May the caller put this configuration in place? Root-only settings, storages, bridges, which must exist.
- * Errors: ATL_E_DENIED; ATL_E_INVALID no such bridge, no volume; ATL_E_UNIMPLEMENTED. */
+/* May the caller put this configuration in place? Root-only settings, storages, bridges.
+ * Errors: ATL_E_DENIED; ATL_E_INVALID no volume; ATL_E_UNIMPLEMENTED. */
 ATL_MUST_CHECK enum atl_code lxc_may_set(struct lxc_part *part, struct atl_request *request, uint32_t vmid,
                                          const Atoll__Lxc__V1__Config *config, bool unprivileged,
                                          struct atl_error *err);
 ATL_MUST_CHECK enum atl_code lxc_may_volume(struct lxc_part *part, struct atl_request *request, uint32_t vmid,
                                             const char *field, const char *volume, struct atl_error *err);
+
+/* Is every bridge there that a start would join? Errors: ATL_E_STATE, names interface and bridge. */
+ATL_MUST_CHECK enum atl_code lxc_bridges_there(const Atoll__Lxc__V1__Config *config, struct atl_error *err);
 
 /* Facts that are good enough to check a configuration by; nothing is chosen by load. */
 struct cmp_lxc_facts lxc_part_facts(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena);

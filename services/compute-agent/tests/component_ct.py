@@ -328,13 +328,14 @@ class Containers(unittest.TestCase):
 
     def test_bad_input(self):
         self.fails("does not exist", self.act, 999, "start")
-        self.fails("bridge 'nobridge' does not exist", self.create, 120, net0="name=eth0,bridge=nobridge")
         self.fails("storage 'nowhere' does not exist", self.create, 120, rootfs="nowhere:1")
         self.fails("absent.tar.zst", self.create, 120, template="absent")
         self.fails("mp: ", self.create, 120, mp0="local:0.02,mp=/../etc")
         self.fails("memory", self.create, 120, memory=1)
         self.nothing_left(120)
-        self.ok(self.create(121))
+        self.ok(self.create(121, net0="name=eth0,bridge=nobridge"))
+        self.assertEqual(self.world.task(self.act(121, "start")), "net0: bridge 'nobridge' does not exist")
+        self.assertEqual(self.status(121)["status"], "stopped")
         self.fails(f"CT 121 already exists on node '{NODE}'", self.create, 121)
         self.fails("CT 121 not running", self.act, 121, "shutdown")
         self.fails("detected modified configuration", self.world.api, "set", self.path(121, "config"), memory=128,
