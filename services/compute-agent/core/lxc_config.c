@@ -60,6 +60,8 @@ static void add_identity(struct cmp_lxc_build *build)
         cmp_lxc_add(build, "lxc.uts.name", config->hostname);
     else
         cmp_lxc_addf(build, "lxc.uts.name", "CT%" PRIu32, facts->vmid);
+    if (config->entrypoint != NULL)
+        cmp_lxc_add(build, "lxc.init.cmd", config->entrypoint);
     bool console = !config->has_console || config->console;
     cmp_lxc_addf(build, "lxc.tty.max", "%d",
                  config->has_tty && config->tty >= 0 && config->tty <= 6 ? (int)config->tty : CMP_LXC_TTYS);
