@@ -57,6 +57,14 @@ struct sto_imports {
     struct atl_timer *timer;
 };
 
+static void import_destroy(struct import *import)
+{
+    sto_close_fd(&import->source);
+    atl_arena_done(&import->arena);
+    free(import);
+}
+
+/* Takes it out of the list, if it is there, and frees it. */
 static void import_free(struct import *import)
 {
     struct import **link = &import->imports->first;
@@ -66,9 +74,7 @@ static void import_free(struct import *import)
         *link = import->next;
         import->imports->count--;
     }
-    sto_close_fd(&import->source);
-    atl_arena_done(&import->arena);
-    free(import);
+    import_destroy(import);
 }
 
 static struct import *find(const struct sto_imports *imports, const char *id)
@@ -176,9 +182,9 @@ static void copy(struct sto_work *work)
                                 "/proc/self/fd/3", "/proc/self/fd/4", NULL};
     struct sto_run run = {
         .argv = argv, .fds = fds, .fd_count = 2, .cancel = &import->cancel, .progress = &import->progress};
-    enum atl_code code = sto_run(&run, &import->err);
-    if (code == ATL_OK)
-        code = import->driver->commit(import->storage, &import->slot, &import->err);
+    if (sto_run(&run, &import->err) == ATL_OK &&
+        import->driver->commit(import->storage, &import->slot, &import->err) == ATL_OK)
+        return;
     import->driver->drop(import->storage, &import->slot);
 }
 
@@ -195,11 +201,16 @@ static void copied(struct sto_work *work)
     if (!good)
         atl_log(ATL_WARNING, "import-failed", "copy into '%s:%s' failed: %s", import->slot.volume.storage,
                 import->slot.volume.name, import->err.text);
-    while (import->waiters != NULL) {
-        struct atl_request *request = import->waiters->request;
+    struct waiter *waiter = import->waiters;
+    import->waiters = NULL;
+    while (waiter != NULL) {
+        struct waiter *next = waiter->next;
+        struct atl_request *request = waiter->request;
         atl_request_on_cancel(request, NULL, NULL);
-        waiter_end(import->waiters, false);
+        atl_timer_free(waiter->timer);
+        free(waiter);
         answer_wait(import, request);
+        waiter = next;
     }
 }
 
@@ -420,13 +431,17 @@ void sto_imports_free(struct sto_imports **imports)
     if (*imports == NULL)
         return;
     atl_timer_free((*imports)->timer);
-    while ((*imports)->first != NULL) {
-        struct import *import = (*imports)->first;
-        while (import->waiters != NULL)
-            waiter_end(import->waiters, false);
+    for (struct import *import = (*imports)->first, *next = NULL; import != NULL; import = next) {
+        next = import->next;
+        for (struct waiter *waiter = import->waiters, *after = NULL; waiter != NULL; waiter = after) {
+            after = waiter->next;
+            atl_request_on_cancel(waiter->request, NULL, NULL);
+            atl_timer_free(waiter->timer);
+            free(waiter);
+        }
         if (import->driver != NULL)
             import->driver->drop(import->storage, &import->slot); /* of one that was never begun */
-        import_free(import);
+        import_destroy(import);
     }
     free(*imports);
     *imports = NULL;

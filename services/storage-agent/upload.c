@@ -82,15 +82,9 @@ struct sto_uploads {
     size_t greeter_count;
 };
 
-static void stream_free(struct stream *stream)
+static void stream_destroy(struct stream *stream)
 {
-    struct sto_uploads *uploads = stream->uploads;
-    struct stream **link = &uploads->streams;
     atl_assert(!stream->busy);
-    while (*link != stream)
-        link = &(*link)->next;
-    *link = stream->next;
-    uploads->stream_count--;
     atl_watch_free(stream->watch);
     if (stream->fd >= 0)
         (void)close(stream->fd);
@@ -99,6 +93,17 @@ static void stream_free(struct stream *stream)
     atl_arena_done(&stream->arena);
     free(stream->user);
     free(stream);
+}
+
+static void stream_free(struct stream *stream)
+{
+    struct sto_uploads *uploads = stream->uploads;
+    struct stream **link = &uploads->streams;
+    while (*link != stream)
+        link = &(*link)->next;
+    *link = stream->next;
+    uploads->stream_count--;
+    stream_destroy(stream);
 }
 
 /* One line to the peer; what it does not take at once is lost, and it sees the end of the stream. */
@@ -464,6 +469,7 @@ void sto_rpc_upload(struct atl_request *request, const ProtobufCMessage *input, 
         sto_job_fail(job);
         return;
     }
+    atl_assert(stream != NULL);
     const struct atl_file *file = atl_mirror_get(sto->mirror, "storage.cfg");
     Atoll__Storage__V1__CopyJob spec = ATOLL__STORAGE__V1__COPY_JOB__INIT;
     spec.storage_cfg =
@@ -496,6 +502,7 @@ void sto_rpc_upload(struct atl_request *request, const ProtobufCMessage *input, 
 /* The gateway's group may connect; where it does not exist (tests), the owner alone. */
 static void give_to_gateway(const char *path)
 {
+    /* cppcheck-suppress getgrnamCalled ; only the loop's thread asks */
     const struct group *group = getgrnam("atoll-gateway");
     if (group != NULL && chown(path, (uid_t)-1, group->gr_gid) < 0)
         atl_log(ATL_WARNING, "upload-socket", "cannot give '%s' to the group atoll-gateway: %s", path,
@@ -547,14 +554,18 @@ void sto_uploads_free(struct sto_uploads **uploads_ptr)
     if (uploads == NULL)
         return;
     *uploads_ptr = NULL;
-    while (uploads->greeters != NULL)
-        greeter_free(uploads->greeters, false);
-    while (uploads->streams != NULL) {
-        struct stream *stream = uploads->streams;
+    for (struct greeter *greeter = uploads->greeters, *next = NULL; greeter != NULL; greeter = next) {
+        next = greeter->next;
+        atl_watch_free(greeter->watch);
+        (void)close(greeter->fd);
+        free(greeter);
+    }
+    for (struct stream *stream = uploads->streams, *next = NULL; stream != NULL; stream = next) {
+        next = stream->next;
         stream->busy = false; /* the threads are gone */
         if (stream->state == STREAM_TAKEN)
             stream->driver = NULL; /* its worker goes on */
-        stream_free(stream);
+        stream_destroy(stream);
     }
     atl_watch_free(uploads->watch);
     atl_timer_free(uploads->timer);

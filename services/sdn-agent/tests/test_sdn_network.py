@@ -88,8 +88,9 @@ class Bench:
     def start(self, service, *options, state=None):
         with open(os.path.join(self.folder, service + ".log"), "a", encoding="utf-8") as log:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.host, "setpriv", "--pdeathsig", "KILL", os.path.join(BIN, "atoll-" + service),
-                 "--run-dir", self.run_dir, "--state-dir", state or self.state_dir, "--node", "n1", *options],
+                ["ip", "netns", "exec", self.host, "setpriv", "--pdeathsig", "KILL",
+                 os.path.join(BIN, "atoll-" + service), "--run-dir", self.run_dir,
+                 "--state-dir", state or self.state_dir, "--node", "n1", *options],
                 stdout=log, stderr=log, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ASAN_OPTIONS": "detect_leaks=0"})
         self.processes.append(process)
         return process
@@ -122,7 +123,8 @@ class Bench:
             out.write("#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr add $ip/$mask dev $interface\n"
                       "ip route add default via $router\n")
         os.chmod(script, 0o755)
-        self.inside("busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "20", "-T", "1", "-s", script, space=space)
+        self.inside("busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "20", "-T", "1", "-s", script,
+                    space=space)
         return re.search(r"inet (\S+)/", self.inside("ip", "-4", "addr", "show", "eth0", space=space)).group(1)
 
     def atoll(self, *command):
@@ -182,8 +184,8 @@ def check_restart(bench, guest, address):
     pid, rules = bench.dnsmasq_pid(), bench.inside("nft", "-a", "list", "ruleset")
     flood = subprocess.Popen(["ip", "netns", "exec", guest, "ping", "-q", "-i", "0.002", "-c", "2000", address],
                              stdout=subprocess.PIPE, text=True)
-    outside = subprocess.Popen(["ip", "netns", "exec", guest, "ping", "-q", "-i", "0.002", "-c", "2000", "198.51.100.2"],
-                               stdout=subprocess.PIPE, text=True)
+    outside = subprocess.Popen(["ip", "netns", "exec", guest, "ping", "-q", "-i", "0.002", "-c", "2000",
+                                "198.51.100.2"], stdout=subprocess.PIPE, text=True)
     for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         bench.kill_agent(how)
         bench.start_agent()

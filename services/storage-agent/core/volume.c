@@ -134,7 +134,7 @@ static size_t parse_vmid(const char *text, uint32_t *ret_vmid)
 {
     uint64_t value = 0;
     size_t used = 0;
-    for (; is_digit(text[used]) && used < 10; used++)
+    for (; used < 10 && is_digit(text[used]); used++)
         value = value * 10 + (uint64_t)(text[used] - '0');
     if (text[0] == '0' || value < STO_VMID_MIN || value > STO_VMID_MAX)
         return 0;
@@ -202,7 +202,7 @@ static bool parse_disk(const char *name, struct sto_volume *ret_volume)
         return sto_volume_of_file(STO_IMAGES, vmid, file, ret_volume);
     struct sto_volume below;
     struct sto_volume clone;
-    char first[STO_NAME_MAX];
+    char first[STO_NAME_MAX] = "";
     size_t length = (size_t)(slash - name);
     if (length >= sizeof first || strchr(slash + 1, '/') != strrchr(slash + 1, '/'))
         return false;
@@ -271,7 +271,7 @@ enum atl_code sto_upload_name(enum sto_content content, const char *filename, st
                         STO_FILE_MAX - 1);
     if (strpbrk(filename, "/\\") != NULL)
         return atl_fail(err, ATL_E_INVALID, "filename", "file name '%s' must not name a folder", filename);
-    char clean[STO_FILE_MAX];
+    char clean[STO_FILE_MAX] = "";
     for (size_t i = 0; i <= length; i++) {
         char c = filename[i];
         clean[i] = (c == '\0' || is_letter(c) || is_digit(c) || strchr("-_.", c) != NULL) ? c : '_';
