@@ -283,8 +283,8 @@ static void a_mirror_holds_more_than_one_message_carries(void **state)
     struct atl_mirror *mirror = atl_mirror_open(f.compute, (const char *const[]){"big/", NULL});
     step_until(mirror_is_ready, mirror);
     char path[] = "big/0";
-    for (char c = '0'; c < '8'; c++) {
-        path[4] = c;
+    for (int i = 0; i < 8; i++) {
+        path[4] = (char)('0' + i);
         put(path, text);
     }
     step_until(eight_of_them, mirror);

@@ -170,7 +170,7 @@ static void tasks_are_listed_newest_first_and_bounded(void **state)
         (void)snprintf(upid, sizeof upid, "UPID:pve1:%08X:00000001:66000000:x:1:a@pve:", i);
         push_task(upid, 1);
     }
-    tasks = cfg_status_tasks(status, &count);
+    assert_non_null(cfg_status_tasks(status, &count));
     assert_int_equal(count, CFG_TASKS_MAX);
 }
 
