@@ -7,7 +7,7 @@
 #include "atoll/store/v1/status.atl.h"
 #include "io/log.h"
 
-enum { TASKS_MAX = 64 };
+enum { TASKS_MAX = 64, UPTIME_STEP_S = 30 };
 
 static const atl_ns push_period = 3 * ATL_SECOND;
 static const atl_ns push_soon = 50 * ATL_MS;
@@ -46,11 +46,15 @@ static uint64_t hash_bytes(const uint8_t *bytes, size_t size)
     return hash;
 }
 
-static uint64_t guest_hash(const Atoll__Store__V1__GuestStatus *guest, struct atl_arena *arena)
+/* The uptime of a guest that does nothing else is told every half minute, not with every push. */
+static uint64_t guest_hash(Atoll__Store__V1__GuestStatus *guest, struct atl_arena *arena)
 {
+    uint64_t uptime = guest->uptime;
+    guest->uptime = uptime / UPTIME_STEP_S;
     size_t size = protobuf_c_message_get_packed_size(&guest->base);
     uint8_t *bytes = atl_arena_alloc(arena, size + 1);
     (void)protobuf_c_message_pack(&guest->base, bytes);
+    guest->uptime = uptime;
     return hash_bytes(bytes, size);
 }
 

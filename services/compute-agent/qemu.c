@@ -181,7 +181,51 @@ struct status_walk {
     struct cmp_qemu *qemu;
     struct cmp_status *status;
     size_t room;
+    struct qemu_facts *facts; /* of this walk; they replace those of the last */
+    size_t fact_count;
+    size_t fact_room;
 };
+
+static int facts_order(const void *a, const void *b)
+{
+    const struct qemu_facts *left = a;
+    const struct qemu_facts *right = b;
+    return left->vmid < right->vmid ? -1 : left->vmid > right->vmid;
+}
+
+/* Reading a configuration costs tens of microseconds, and a node may have thousands. */
+static bool facts_of_file(struct status_walk *walk, uint32_t vmid, const struct atl_file *file,
+                          struct qemu_facts *ret_facts)
+{
+    const struct qemu_facts key = {.vmid = vmid};
+    const struct qemu_facts *old = NULL;
+    struct cmp_file config;
+    if (walk->qemu->fact_count > 0)
+        old = bsearch(&key, walk->qemu->facts, walk->qemu->fact_count, sizeof key, facts_order);
+    if (old != NULL && old->revision.epoch == file->revision.epoch &&
+        old->revision.number == file->revision.number) {
+        *ret_facts = *old;
+        return true;
+    }
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    if (cmp_file_read(file->bytes, file->size, &arena, &config, NULL) != ATL_OK)
+        return false;
+    *ret_facts = (struct qemu_facts){.vmid = vmid,
+                                     .revision = file->revision,
+                                     .vcpus = cmp_vcpus_now(config.main->config),
+                                     .maxmem = cmp_memory_mib(config.main->config) << 20,
+                                     .maxdisk = disk_size(config.main->config, &arena)};
+    return true;
+}
+
+static void facts_keep(struct status_walk *walk, const struct qemu_facts *facts)
+{
+    if (walk->fact_count == walk->fact_room) {
+        walk->fact_room = walk->fact_room * 2 + 64;
+        walk->facts = atl_realloc(walk->facts, walk->fact_room * sizeof *walk->facts);
+    }
+    walk->facts[walk->fact_count++] = *facts;
+}
 
 static void status_add(struct status_walk *walk, Atoll__Store__V1__GuestStatus *guest)
 {
@@ -203,19 +247,20 @@ static void status_file(const char *path, const struct atl_file *file, void *use
 {
     struct status_walk *walk = user;
     struct atl_arena *arena = walk->status->arena;
-    struct cmp_file config;
+    struct qemu_facts facts;
     uint32_t vmid = path_vmid(path);
-    if (vmid == 0 || cmp_file_read(file->bytes, file->size, arena, &config, NULL) != ATL_OK)
+    if (vmid == 0 || !facts_of_file(walk, vmid, file, &facts))
         return;
+    facts_keep(walk, &facts);
     const struct qemu_vm *vm = qemu_vm_find(walk->qemu, vmid);
     Atoll__Store__V1__GuestStatus *guest =
         status_new(arena, vmid, vm != NULL ? vm->sample.state : CMP_STOPPED);
     if (!walk->qemu->known)
         guest->status = atl_arena_strdup(arena, "unknown");
     guest->has_maxcpu = guest->has_maxmem = guest->has_maxdisk = true;
-    guest->maxcpu = cmp_vcpus_now(config.main->config);
-    guest->maxmem = cmp_memory_mib(config.main->config) << 20;
-    guest->maxdisk = disk_size(config.main->config, arena);
+    guest->maxcpu = facts.vcpus;
+    guest->maxmem = facts.maxmem;
+    guest->maxdisk = facts.maxdisk;
     if (vm != NULL)
         status_running(vm, guest);
     status_add(walk, guest);
@@ -228,6 +273,11 @@ static void status(void *self, struct cmp_status *out)
     char prefix[160];
     (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", qemu->cmp->options.node);
     atl_mirror_each(qemu->cmp->mirror, prefix, status_file, &walk);
+    if (walk.fact_count > 1)
+        qsort(walk.facts, walk.fact_count, sizeof *walk.facts, facts_order);
+    free(qemu->facts);
+    qemu->facts = walk.facts;
+    qemu->fact_count = walk.fact_count;
     for (size_t i = 0; i < qemu->vm_count; i++) {
         const struct qemu_vm *vm = &qemu->vms[i];
         if (vm->name == NULL || cmp_config_file(qemu->cmp, "qemu-server", vm->sample.vmid) != NULL)
@@ -343,6 +393,7 @@ static void part_close(void *self)
     cmp_engine_close(&qemu->engine);
     qemu_waits_free(qemu);
     vms_free(qemu->vms, qemu->vm_count);
+    free(qemu->facts);
     free(qemu);
 }
 

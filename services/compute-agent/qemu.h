@@ -18,6 +18,15 @@ struct qemu_vm {
     uint64_t net_before, disk_before;
 };
 
+/* What the status view needs of a configuration, kept until the file changes. */
+struct qemu_facts {
+    uint32_t vmid;
+    uint32_t vcpus;
+    struct atl_revision revision;
+    uint64_t maxmem;
+    uint64_t maxdisk;
+};
+
 struct qemu_wait;
 
 struct cmp_qemu {
@@ -28,6 +37,8 @@ struct cmp_qemu {
     bool up;             /* the engine answers */
     struct qemu_vm *vms; /* sorted by vmid */
     size_t vm_count;
+    struct qemu_facts *facts; /* sorted by vmid */
+    size_t fact_count;
     const char *accel; /* "kvm", "tcg"; NULL while the boot probe goes on */
     struct qemu_accel *probe;
     struct qemu_wait *waits; /* requests that wait for the end of a task */
