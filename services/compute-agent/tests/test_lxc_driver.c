@@ -379,6 +379,32 @@ static void shutdown_lets_busybox_power_off_and_stop_is_at_once(void **state)
     assert_atl_ok(cmp_lxc_stop_wait(&host, VMID, &error), &error);
 }
 
+static bool runs_as_another(const struct cmp_lxc_host *host, int old_init)
+{
+    struct cmp_ct_run now;
+    return cmp_lxc_running(host, VMID, &now) && now.init != old_init;
+}
+
+static void container_that_reboots_itself_is_found_again(void **state)
+{
+    (void)state;
+    struct cmp_lxc_host host = probe();
+    struct cmp_ct_run before;
+    struct cmp_ct_run after;
+    struct atl_error error = {0};
+    char ready[128];
+    start(&host, config_text);
+    assert_true(cmp_lxc_running(&host, VMID, &before));
+    (void)snprintf(ready, sizeof ready, "/proc/%d/root/ready", before.init);
+    wait_for(has_text(ready, "0\n"));
+    assert_int_equal(kill(before.init, SIGTERM), 0); /* busybox's init takes that for "reboot" */
+    wait_for(runs_as_another(&host, before.init));
+    assert_true(cmp_lxc_running(&host, VMID, &after));
+    assert_int_equal(before.monitor, after.monitor);
+    assert_atl_ok(cmp_lxc_stop_wait(&host, VMID, &error), &error);
+    assert_false(cmp_lxc_running(&host, VMID, &after));
+}
+
 static void shutdown_that_is_not_heard_ends_at_its_deadline(void **state)
 {
     (void)state;
@@ -441,6 +467,7 @@ int main(void)
         cmocka_unit_test(volume_grows_while_it_runs),
         cmocka_unit_test(shutdown_lets_busybox_power_off_and_stop_is_at_once),
         cmocka_unit_test(volume_grows_while_it_stands),
+        cmocka_unit_test(container_that_reboots_itself_is_found_again),
         cmocka_unit_test(shutdown_that_is_not_heard_ends_at_its_deadline),
         cmocka_unit_test(nothing_is_left_after_the_end),
         cmocka_unit_test(start_that_fails_says_why_and_leaves_nothing),
