@@ -55,9 +55,9 @@ static Atoll__Lxc__V1__InterfacesRow *row_of(struct scan *scan, int index)
     return NULL;
 }
 
-static void add_link(struct scan *scan, const struct nlmsghdr *message)
+static void add_link(struct scan *scan, struct nlmsghdr *message)
 {
-    const struct ifinfomsg *info = NLMSG_DATA(message);
+    struct ifinfomsg *info = NLMSG_DATA(message);
     if (scan->reply->n_entry >= LINKS_MAX)
         return;
     Atoll__Lxc__V1__InterfacesRow *row = atl_arena_new(scan->arena, Atoll__Lxc__V1__InterfacesRow);
@@ -80,9 +80,9 @@ static void add_link(struct scan *scan, const struct nlmsghdr *message)
     scan->reply->entry[scan->reply->n_entry++] = row;
 }
 
-static void add_address(struct scan *scan, const struct nlmsghdr *message)
+static void add_address(struct scan *scan, struct nlmsghdr *message)
 {
-    const struct ifaddrmsg *info = NLMSG_DATA(message);
+    struct ifaddrmsg *info = NLMSG_DATA(message);
     Atoll__Lxc__V1__InterfacesRow *row = row_of(scan, (int)info->ifa_index);
     bool v4 = info->ifa_family == AF_INET;
     if (row == NULL || row->n_ip_addresses >= ADDRESSES_MAX || (!v4 && info->ifa_family != AF_INET6))
@@ -128,7 +128,7 @@ static bool dump(struct scan *scan, int fd, uint16_t type)
         if (got <= 0)
             return false;
         size_t left = (size_t)got;
-        for (const struct nlmsghdr *message = (const struct nlmsghdr *)bytes; NLMSG_OK(message, left);
+        for (struct nlmsghdr *message = (struct nlmsghdr *)bytes; NLMSG_OK(message, left);
              message = NLMSG_NEXT(message, left)) {
             if (message->nlmsg_type == NLMSG_DONE)
                 return true;

@@ -42,7 +42,8 @@ static enum atl_code open_archive(struct archive *in, int fd, struct atl_error *
 }
 
 /* What went wrong while writing, with the kernel's own word: libarchive's alone is often "Can't create". */
-static enum atl_code fail_write(struct archive *out, const char *what, const char *name, struct atl_error *err)
+static enum atl_code fail_write(struct archive *out, const char *what, const char *name,
+                                struct atl_error *err)
 {
     int why = archive_errno(out);
     const char *text = archive_error_string(out);
