@@ -129,10 +129,12 @@ static void handle_list(struct atl_request *request, const ProtobufCMessage *inp
 /* --- writing
  * ------------------------------------------------------------------------------------------------ */
 
-static enum atl_code take_compare(const Atoll__Store__V1__Compare *message, struct cfg_compare *compare,
-                                  struct atl_error *err)
+static enum atl_code take_compare(const char *service, const Atoll__Store__V1__Compare *message,
+                                  struct cfg_compare *compare, struct atl_error *err)
 {
     *compare = (struct cfg_compare){.path = message->path};
+    if (!cfg_may_read(service, message->path)) /* a compare tells, too */
+        return atl_fail(err, ATL_E_DENIED, "path", "%s may not read '%s'", service, message->path);
     int kinds = (message->revision != NULL) + (message->has_absent && message->absent) +
                 (message->has_exists && message->exists);
     if (kinds != 1)
@@ -241,7 +243,7 @@ static enum atl_code take_txn(struct cfg *cfg, const char *service,
     struct cfg_op *ops = atl_arena_array(arena, struct cfg_op, message->n_operation + 2);
     enum atl_code code = ATL_OK;
     for (size_t i = 0; i < message->n_compare && code == ATL_OK; i++)
-        code = take_compare(message->compare[i], &compares[i], err);
+        code = take_compare(service, message->compare[i], &compares[i], err);
     for (size_t i = 0; i < message->n_operation && code == ATL_OK; i++)
         code = take_operation(service, message->operation[i], &ops[i], err);
     *txn = (struct cfg_txn){.compares = compares,

@@ -147,6 +147,10 @@ static void secrets_are_closed_to_agents(void **state)
     atl_txn_init(&txn);
     atl_txn_put(&txn, "user.cfg", "", 0);
     assert_int_equal(atl_txn_send_wait(f.compute, &txn, 0, NULL, &err), ATL_E_DENIED);
+    struct atl_txn probe ATL_TXN_AT_EXIT;
+    atl_txn_init(&probe);
+    atl_txn_exists(&probe, "priv/shadow.cfg");
+    assert_int_equal(atl_txn_send_wait(f.compute, &probe, 0, NULL, &err), ATL_E_DENIED);
     Atoll__Store__V1__GetRequest get = ATOLL__STORE__V1__GET_REQUEST__INIT;
     char path[] = "user.cfg";
     get.path = path;
