@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "atoll/access/v1/access.atl.h"
 #include "atoll/bus/v1/bus.atl.h"
 #include "atoll/cluster/v1/cluster.atl.h"
 #include "atoll/store/v1/identity.atl.h"
@@ -257,6 +258,15 @@ static double bench_list(const struct atl_call_options *options, double *samples
     return median(samples, LISTS);
 }
 
+static struct atl_call_options pack_assertion(const Atoll__Bus__V1__SignedAssertion *assertion,
+                                              struct atl_arena *keep)
+{
+    size_t size = atoll__bus__v1__signed_assertion__get_packed_size(assertion);
+    uint8_t *packed = atl_arena_alloc(keep, size);
+    (void)atoll__bus__v1__signed_assertion__pack(assertion, packed);
+    return (struct atl_call_options){.assertion = packed, .assertion_size = size};
+}
+
 static struct atl_call_options root_assertion(struct atl_arena *keep)
 {
     Atoll__Store__V1__LocalAssertionRequest input = ATOLL__STORE__V1__LOCAL_ASSERTION_REQUEST__INIT;
@@ -264,11 +274,38 @@ static struct atl_call_options root_assertion(struct atl_arena *keep)
     struct atl_error err = {0};
     must(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Identity_LocalAssertion, &input, NULL, &output, &err),
          &err);
-    const Atoll__Store__V1__AuthenticateReply *reply = output;
-    size_t size = atoll__bus__v1__signed_assertion__get_packed_size(reply->assertion);
-    uint8_t *packed = atl_arena_alloc(keep, size);
-    (void)atoll__bus__v1__signed_assertion__pack(reply->assertion, packed);
-    return (struct atl_call_options){.assertion = packed, .assertion_size = size};
+    return pack_assertion(((const Atoll__Store__V1__AuthenticateReply *)output)->assertion, keep);
+}
+
+/* A user with a rule of his own on every guest, among as many rules for others. */
+static struct atl_call_options user_assertion(struct atl_arena *keep)
+{
+    static char user[] = "many@pve";
+    static char password[] = "many many rules";
+    struct atl_buf text ATL_BUF_AT_EXIT = {0};
+    atl_buf_text(&text, "user:root@pam:1:0::::::\nuser:many@pve:1:0::::::\nuser:other@pve:1:0::::::\n");
+    for (unsigned int i = 0; i < GUESTS; i++)
+        atl_buf_printf(&text, "acl:1:/vms/%u:many@pve,other@pve:PVEVMUser:\n", 100 + i);
+    struct atl_txn txn ATL_TXN_AT_EXIT;
+    struct atl_error err = {0};
+    atl_txn_init(&txn);
+    atl_txn_put(&txn, "user.cfg", text.data, text.length);
+    must(atl_txn_send_wait(f.cli, &txn, 0, NULL, &err), &err);
+    Atoll__Store__V1__SetPasswordRequest set = ATOLL__STORE__V1__SET_PASSWORD_REQUEST__INIT;
+    set.userid = user;
+    set.password = password;
+    must(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Identity_SetPassword, &set, NULL, NULL, &err), &err);
+    Atoll__Access__V1__LoginRequest login = ATOLL__ACCESS__V1__LOGIN_REQUEST__INIT;
+    login.username = user;
+    login.password = password;
+    const void *output = NULL;
+    must(cfg_fixture_call(&f, f.gateway, &atl_rpc_access_v1_Access_Login, &login, NULL, &output, &err), &err);
+    Atoll__Store__V1__AuthenticateRequest who = ATOLL__STORE__V1__AUTHENTICATE_REQUEST__INIT;
+    who.ticket = ((const Atoll__Access__V1__LoginReply *)output)->ticket;
+    who.has_write = 1;
+    must(cfg_fixture_call(&f, f.gateway, &atl_rpc_store_v1_Identity_Authenticate, &who, NULL, &output, &err),
+         &err);
+    return pack_assertion(((const Atoll__Store__V1__AuthenticateReply *)output)->assertion, keep);
 }
 
 int main(int argc, char **argv)
@@ -296,6 +333,9 @@ int main(int argc, char **argv)
     struct atl_call_options root = root_assertion(&keep);
     size_t bytes = 0;
     double list = bench_list(&root, samples, &bytes);
+    struct atl_call_options user = user_assertion(&keep);
+    size_t user_bytes = 0;
+    double user_list = bench_list(&user, samples, &user_bytes);
     cfg_fixture_done(&f);
     free(samples);
     (void)printf("%-46s %10.1f us\n", "engine: one commit (median)", bare);
@@ -308,5 +348,7 @@ int main(int argc, char **argv)
                  read / call);
     (void)printf("%-46s %10.1f ms  (budget 50), %zu bytes of JSON\n", "/cluster/resources, 10,000 guests",
                  list, bytes);
+    (void)printf("%-46s %10.1f ms  (budget 50), %zu bytes of JSON\n",
+                 "the same with 20,000 rules on single guests", user_list, user_bytes);
     return EXIT_SUCCESS;
 }
