@@ -326,6 +326,46 @@ class Containers(unittest.TestCase):
         self.ok(self.world.api("delete", self.path(110)))
         self.nothing_left(110)
 
+    def test_what_settings_do(self):
+        shared = os.path.join(self.world.top, "shared dir")
+        os.makedirs(shared)
+        with open(os.path.join(shared, "file"), "w", encoding="utf-8") as out:
+            out.write("of the host")
+        self.ok(self.create(160, unprivileged=0, features="nesting=1,fuse=1", mp0=f"{shared},mp=/shared,ro=1",
+                            net0="name=lan0,bridge=vmbr0,link_down=1", cores=1, cpulimit=0.5, console=0,
+                            rootfs="local:0.03,mountoptions=noatime"))
+        self.ok(self.act(160, "start"))
+        pid = int(self.status(160)["pid"])
+        self.assertEqual(read(f"/proc/{pid}/root/shared/file"), "of the host")
+        self.assertRegex(read(f"/proc/{pid}/mounts"), r" /shared \S+ ro,")
+        self.assertRegex(read(f"/proc/{pid}/mounts"), r" / ext4 \S*noatime")
+        self.assertRegex(read(f"/proc/{pid}/uid_map"), r"^ +0 +0 +4294967295")
+        self.assertTrue(os.path.exists(f"/proc/{pid}/root/dev/fuse"))
+        self.assertFalse(os.path.exists("/sys/class/net/vmbr0/brif/veth160i0"))
+        base = self.world.cgroup_base()
+        self.assertEqual(len(read(f"/sys/fs/cgroup/cpuset/{base}/160/cpuset.cpus").strip()), 1)
+        self.assertEqual(read(f"/sys/fs/cgroup/cpu/{base}/160/cpu.cfs_quota_us").strip(), "50000")
+        self.world.api("set", self.path(160, "config"), delete="cores", cpulimit=1)
+        self.assertNotEqual(len(read(f"/sys/fs/cgroup/cpuset/{base}/160/cpuset.cpus").strip()), 1)
+        self.assertEqual(read(f"/sys/fs/cgroup/cpu/{base}/160/cpu.cfs_quota_us").strip(), "100000")
+        self.fails("unable to destroy", self.world.api, "delete", self.path(160))
+        self.ok(self.world.api("delete", self.path(160), force=1))
+        self.nothing_left(160)
+        self.assertEqual(os.listdir(shared), ["file"])
+
+    def test_start_of_many_at_once(self):
+        for vmid in range(170, 175):
+            self.ok(self.create(vmid, net0="name=eth0,bridge=vmbr0"))
+        upids = [self.act(vmid, "start") for vmid in range(170, 175)] + [self.act(170, "start"), self.act(170, "start")]
+        for upid in upids:
+            self.ok(upid)
+        listed = {row["vmid"]: row["status"] for row in self.world.api("get", self.path())}
+        self.assertEqual([listed[vmid] for vmid in range(170, 175)], ["running"] * 5)
+        for upid in [self.world.api("delete", self.path(vmid), force=1) for vmid in range(170, 175)]:
+            self.ok(upid)
+        for vmid in range(170, 175):
+            self.nothing_left(vmid)
+
     def test_bad_input(self):
         self.fails("does not exist", self.act, 999, "start")
         self.fails("storage 'nowhere' does not exist", self.create, 120, rootfs="nowhere:1")
