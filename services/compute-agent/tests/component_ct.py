@@ -16,7 +16,9 @@ import unittest
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 
+import certs  # noqa: E402
 import layout  # noqa: E402
+import rest  # noqa: E402
 
 BUILD = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TOP, "build", "dev")
 BIN = os.path.join(BUILD, "bin")
@@ -352,6 +354,55 @@ class Containers(unittest.TestCase):
         self.ok(self.world.api("delete", self.path(160), force=1))
         self.nothing_left(160)
         self.assertEqual(os.listdir(shared), ["file"])
+
+    def client(self, user, *acl):
+        """A token of a new user with these (path, role)."""
+        world = self.world
+        if "api-gateway" not in world.processes:
+            ca = certs.make(world.state, NODE, [])
+            world.spawn("api-gateway", "--listen", "127.0.0.1:8006")
+            self.assertTrue(os.path.exists(ca))
+        world.api("create", "/access/users", userid=user)
+        for path, role in acl:
+            world.api("set", "/access/acl", path=path, roles=role, users=user)
+        value = world.api("create", f"/access/users/{user}/token/test", privsep=0)["value"]
+        return rest.Rest("https://127.0.0.1:8006", os.path.join(world.state, "ca.pem"), f"{user}!test={value}")
+
+    def denied(self, expected, call, *arguments, **parameters):
+        with self.assertRaises(rest.ApiError) as caught:
+            call(*arguments, **parameters)
+        self.assertEqual((caught.exception.status, caught.exception.message), (403, expected))
+
+    def test_who_may_do_what(self):
+        self.ok(self.create(180))
+        self.ok(self.create(181))
+        low = self.client("low@pve", ("/vms/180", "PVEAuditor"))
+        self.assertEqual([row["vmid"] for row in low.get(self.path())], [180])
+        self.assertEqual(low.get(self.path(180, "status", "current"))["status"], "stopped")
+        self.denied("Permission check failed (/vms/180, VM.PowerMgmt)", low.post, self.path(180, "status", "start"))
+        self.denied("Permission check failed (/vms/181, VM.Audit)", low.get, self.path(181, "config"))
+        admin = self.client("boss@pve", ("/", "Administrator"))
+        self.denied("mount point type bind is only allowed for root@pam", admin.put, self.path(180, "config"),
+                    mp0="/etc,mp=/host")
+        self.denied("changing feature flags (except nesting) is only allowed for root@pam", admin.put,
+                    self.path(180, "config"), features="keyctl=1")
+        admin.put(self.path(180, "config"), features="nesting=1")
+        with self.assertRaises(rest.ApiError) as caught:
+            admin.post(self.path(), vmid=182, ostemplate="local:vztmpl/busybox.tar.zst", rootfs="local:0.03",
+                       net0="name=eth0,bridge=vmbr0,rate=5")
+        self.assertEqual(caught.exception.status, 501)
+        self.assertIn("rate", str(caught.exception))
+        with self.assertRaises(rest.ApiError) as caught:
+            admin.post(self.path(), vmid=182, ostemplate="local:vztmpl/busybox.tar.zst", memory=3, cores="x")
+        self.assertEqual((caught.exception.status, sorted(caught.exception.errors)), (400, ["cores", "memory"]))
+        net = self.client("net@pve", ("/vms/180", "PVEVMAdmin"))
+        self.denied("Permission check failed (/sdn/zones/localnetwork/vmbr0, SDN.Use)", net.put,
+                    self.path(180, "config"), net0="name=eth0,bridge=vmbr0")
+        self.denied("Permission check failed (/storage/local, Datastore.AllocateSpace)", net.put,
+                    self.path(180, "config"), mp0="local:0.01,mp=/srv")
+        for vmid in (180, 181):
+            self.ok(self.world.api("delete", self.path(vmid)))
+            self.nothing_left(vmid)
 
     def test_start_of_many_at_once(self):
         for vmid in range(170, 175):
