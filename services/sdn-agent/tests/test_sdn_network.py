@@ -2,6 +2,7 @@
 """sdn-agent in a network namespace of its own: bridge, NAT, DHCP for real clients, restarts without a lost packet,
 ports that lost their bridge, and a teardown that leaves nothing."""
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -85,18 +86,40 @@ class Bench:
     def inside(self, *command, space=None, check=True):
         return run("ip", "netns", "exec", space or self.host, *command, check=check)
 
-    def start(self, service, *options, state=None):
+    def start(self, service, *options, state=None, rights=()):
         with open(os.path.join(self.folder, service + ".log"), "a", encoding="utf-8") as log:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.host, "setpriv", "--pdeathsig", "KILL",
+                ["ip", "netns", "exec", self.host, "setpriv", "--pdeathsig", "KILL", *rights,
                  os.path.join(BIN, "atoll-" + service), "--run-dir", self.run_dir,
                  "--state-dir", state or self.state_dir, "--node", "n1", *options],
-                stdout=log, stderr=log, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ASAN_OPTIONS": "detect_leaks=0"})
+                stdout=log, stderr=log, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
         self.processes.append(process)
         return process
 
     def start_agent(self):
-        self.agent = self.start("sdn-agent", "--interfaces", self.interfaces)
+        """As the agent's own user with the rights its README names, where that user exists; else as root."""
+        rights = ()
+        try:
+            user = pwd.getpwnam("atoll-sdn")
+            for folder in ("run/sdn-agent", "state/sdn-agent", "run/sdn-agent.ready",
+                           *("run/bus/sdn-agent/" + caller for caller in CALLERS["sdn-agent"])):
+                path = os.path.join(self.folder, folder)
+                if not os.path.exists(path):
+                    if folder.endswith(".ready"):
+                        with open(path, "w", encoding="utf-8"):
+                            pass
+                    else:
+                        os.makedirs(path)
+                os.chown(path, user.pw_uid, user.pw_gid)
+            wanted = "-all,+net_admin,+net_raw,+net_bind_service"
+            if subprocess.run(["setpriv", "--reuid", user.pw_name, "--regid", user.pw_name, "--init-groups", "test", "-x",
+                               os.path.join(BIN, "atoll-sdn-agent")], check=False).returncode != 0:
+                raise KeyError("the build is not for others to read")
+            rights = ("--reuid", user.pw_name, "--regid", user.pw_name, "--init-groups", "--no-new-privs",
+                      "--inh-caps=" + wanted, "--ambient-caps=" + wanted, "--bounding-set=" + wanted)
+        except KeyError:
+            pass
+        self.agent = self.start("sdn-agent", "--interfaces", self.interfaces, rights=rights)
 
     def kill_agent(self, how):
         self.agent.send_signal(how)

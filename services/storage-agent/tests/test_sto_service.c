@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mount.h>
@@ -48,26 +49,36 @@ static pid_t start(struct bench *bench, const char *program, const char *state)
 {
     char *path = atl_arena_format(&bench->arena, "%s/atoll-%s", ATL_BIN_DIR, program);
     char *log = in(bench, atl_arena_format(&bench->arena, "%s.log", program));
-    /* A test that crashes takes its services along. */
-    char *const argv[] = {(char[]){"/usr/bin/setpriv"},
-                          (char[]){"--pdeathsig"},
-                          (char[]){"KILL"},
-                          path,
-                          (char[]){"--run-dir"},
-                          in(bench, "run"),
-                          (char[]){"--state-dir"},
-                          in(bench, state),
-                          (char[]){"--node"},
-                          (char[]){"n1"},
-                          NULL};
-    char *const env[] = {(char[]){"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
-                         (char[]){"ASAN_OPTIONS=detect_leaks=0"}, NULL};
+    static char caps[] = "-all,+chown,+dac_override,+fowner";
+    static char user[] = "atoll-storage";
+    char *const frame[] = {(char[]){"/usr/bin/setpriv"}, (char[]){"--pdeathsig"}, (char[]){"KILL"}};
+    char *const rights[] = {(char[]){"--reuid"},        user,
+                            (char[]){"--regid"},        user,
+                            (char[]){"--init-groups"},  (char[]){"--no-new-privs"},
+                            (char[]){"--inh-caps"},     caps,
+                            (char[]){"--ambient-caps"}, caps,
+                            (char[]){"--bounding-set"}, caps};
+    char *const own[] = {path,
+                         (char[]){"--run-dir"},
+                         in(bench, "run"),
+                         (char[]){"--state-dir"},
+                         in(bench, state),
+                         (char[]){"--node"},
+                         (char[]){"n1"}};
+    /* A test that crashes takes its services along. The agent has the rights its README names, if its user
+     * exists. */
+    bool less = strcmp(program, "storage-agent") == 0 && getpwnam(user) != NULL;
+    size_t middle = less ? ATL_COUNT(rights) : 0;
+    char *argv[ATL_COUNT(frame) + ATL_COUNT(rights) + ATL_COUNT(own) + 1] = {0};
+    memcpy(argv, frame, sizeof frame);
+    memcpy(argv + ATL_COUNT(frame), rights, middle * sizeof *rights);
+    memcpy(argv + ATL_COUNT(frame) + middle, own, sizeof own);
     posix_spawn_file_actions_t actions;
     pid_t pid = 0;
     assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
     (void)posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     (void)posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0644);
-    assert_int_equal(posix_spawn(&pid, argv[0], &actions, NULL, argv, env), 0);
+    assert_int_equal(posix_spawn(&pid, argv[0], &actions, NULL, argv, environ), 0);
     (void)posix_spawn_file_actions_destroy(&actions);
     return pid;
 }
