@@ -178,13 +178,16 @@ def remove_cgroup(folder):
             except OSError:
                 time.sleep(0.05)
 
+# What libvirt and liblxc make on a host without namespaces of the node's own.
+HOST_CGROUPS = ["machine", "machine.slice", "atoll", "lxc"]
+
 
 def restore(node, before):
     """Takes away what is there now and was not before, as far as its name says that it is ours."""
-    ours = (node.cgroup, "machine", "machine.slice", "atoll", "lxc", "lxc.monitor", "lxc.payload", "lxc.pivot")
+    ours = [node.cgroup] if node.isolated else HOST_CGROUPS
     for folder in cgroups():
         name = os.path.basename(folder.rstrip("/"))
-        if folder not in before.get("cgroups", []) and name.startswith(ours):
+        if folder not in before.get("cgroups", []) and (name in ours or not node.isolated and name.startswith("lxc.")):
             remove_cgroup(folder)
     for link in links():
         mine = link == node.link or (not node.isolated and link.startswith(("vmbr", "tap", "veth", "fwbr", "vnet")))
