@@ -371,6 +371,7 @@ static bool undo(struct sdn *sdn)
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     struct sdn_state state = {0};
     struct atl_error err = {0};
+    const char *folder = atl_arena_strdup(&arena, sdn->record.folder);
     bool good = true;
     sdn_dhcp_stop_all(sdn->dhcp);
     if (sdn->record.nat_text != NULL)
@@ -388,7 +389,7 @@ static bool undo(struct sdn *sdn)
     while (good && sdn->record.bridge_count > 0)
         good = say(sdn_record_forget(&sdn->record, sdn->record.bridges[0].name, &err), &err);
     if (good)
-        (void)rmdir(sdn->record.folder); /* only if nothing else is in it */
+        (void)rmdir(folder); /* only if nothing else is in it */
     return good;
 }
 

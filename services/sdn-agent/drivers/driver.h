@@ -1,6 +1,6 @@
 /*
- * How the sdn-agent sees and changes a host's network. One const table; the kernel's is "linux", tests have a
- * recorder. Functions do not block for longer than a netlink or nftables transaction takes (a few
+ * How the sdn-agent sees and changes a host's network. One const table; the only one now is the kernel's,
+ * "linux". Functions do not block for longer than a netlink or nftables transaction takes (a few
  * milliseconds) and belong to the loop's thread.
  */
 #ifndef SDN_DRIVERS_DRIVER_H

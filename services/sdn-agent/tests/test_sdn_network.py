@@ -112,8 +112,8 @@ class Bench:
                         os.makedirs(path)
                 os.chown(path, user.pw_uid, user.pw_gid)
             wanted = "-all,+net_admin,+net_raw,+net_bind_service"
-            if subprocess.run(["setpriv", "--reuid", user.pw_name, "--regid", user.pw_name, "--init-groups", "test", "-x",
-                               os.path.join(BIN, "atoll-sdn-agent")], check=False).returncode != 0:
+            if subprocess.run(["setpriv", "--reuid", user.pw_name, "--regid", user.pw_name, "--init-groups",
+                               "test", "-x", os.path.join(BIN, "atoll-sdn-agent")], check=False).returncode != 0:
                 raise KeyError("the build is not for others to read")
             rights = ("--reuid", user.pw_name, "--regid", user.pw_name, "--init-groups", "--no-new-privs",
                       "--inh-caps=" + wanted, "--ambient-caps=" + wanted, "--bounding-set=" + wanted)
