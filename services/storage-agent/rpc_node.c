@@ -405,6 +405,58 @@ static enum atl_code may_remove(struct sto_job *job)
     return need(job, storage_path(job, job->volume.storage), allocate, &job->err);
 }
 
+/* `delay`: answers nothing when the task ends within so many seconds, else its id. Lives with the request. */
+struct delayed {
+    struct sto *sto;
+    struct atl_request *request;
+    struct atl_timer *timer;
+    atl_ns until;
+    char upid[ATL_UPID_MAX];
+};
+
+static void delay_end(struct delayed *delayed, bool ended)
+{
+    Atoll__Task__V1__TaskRef reply = ATOLL__TASK__V1__TASK_REF__INIT;
+    atl_request_on_cancel(delayed->request, NULL, NULL);
+    atl_timer_free(delayed->timer);
+    reply.upid = ended ? NULL : delayed->upid;
+    atl_request_reply(delayed->request, &reply.base);
+}
+
+static void delay_look(void *user)
+{
+    struct delayed *delayed = user;
+    bool ended = !atl_task_alive(delayed->sto->tasks, delayed->upid);
+    if (ended || atl_loop_now(delayed->sto->loop) >= delayed->until)
+        delay_end(delayed, ended);
+}
+
+static void delay_cancelled(struct atl_request *request, void *user)
+{
+    (void)request;
+    delay_end(user, false);
+}
+
+static void remove_and_wait(struct sto_job *job, const ProtobufCMessage *spec, const char *id,
+                            int64_t seconds)
+{
+    struct atl_request *request = job->request;
+    struct delayed *delayed = atl_arena_new(atl_request_arena(request), struct delayed);
+    delayed->sto = job->sto;
+    delayed->request = request;
+    job->code = sto_task_begin(job->sto, request, "imgdel", id, spec, delayed->upid, &job->err);
+    if (job->code != ATL_OK) {
+        sto_job_fail(job);
+        return;
+    }
+    atl_ns wait = seconds * ATL_SECOND;
+    atl_ns most = atl_request_remaining(request) - ATL_SECOND;
+    delayed->until = atl_loop_now(job->sto->loop) + (wait < most ? wait : most);
+    delayed->timer = atl_loop_timer(job->sto->loop, 0, 50 * ATL_MS, delay_look, delayed);
+    atl_request_on_cancel(request, delay_cancelled, delayed);
+    sto_job_free(job);
+}
+
 static void rpc_delete_volume(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Storage__V1__DeleteVolumeRequest *remove = (const void *)input;
@@ -432,6 +484,10 @@ static void rpc_delete_volume(struct atl_request *request, const ProtobufCMessag
         atl_arena_format(&job->arena, "%s@%s",
                          job->volume.vmid != 0 ? atl_arena_format(&job->arena, "%u", job->volume.vmid) : "",
                          job->volume.storage);
+    if (remove->has_delay) {
+        remove_and_wait(job, &spec.base, id, remove->delay);
+        return;
+    }
     sto_task_reply(job->sto, request, "imgdel", id, &spec.base);
     sto_job_free(job);
 }
