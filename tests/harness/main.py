@@ -69,6 +69,8 @@ def parse():
     options = parser.parse_args()
     options.ci = options.level == ["ci"]
     options.full = options.level == ["full"]
+    if options.full:
+        os.environ.setdefault("ATL_CRASH_ROUNDS", "1000")
     if not options.level or options.ci or options.full:
         options.level = LEVELS
     unknown = [level for level in options.level if level not in LEVELS]
