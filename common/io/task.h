@@ -61,8 +61,8 @@ struct atl_tasks_options {
     unsigned int queue_max;        /* waiting; 0: 256 */
     atl_task_change_fn *on_change; /* or NULL */
     void *user;
-    /* The path of another program that runs tasks of this type (its main() calls atl_task_main() too), for work
-     * that must begin fast; NULL, or the answer NULL: this program. */
+    /* The path of another program that runs tasks of this type (its main() calls atl_task_main() too), for
+     * work that must begin fast; NULL, or the answer NULL: this program. */
     const char *(*program)(const char *type, void *user);
 };
 

@@ -10,11 +10,11 @@
 
 typedef int64_t atl_ns; /* a time or a span, in nanoseconds */
 
-#define ATL_US     ((atl_ns)1000)
-#define ATL_MS     (1000 * ATL_US)
-#define ATL_SECOND (1000 * ATL_MS)
-#define ATL_MINUTE (60 * ATL_SECOND)
-#define ATL_HOUR   (60 * ATL_MINUTE)
+#define ATL_US                ((atl_ns)1000)
+#define ATL_MS                (1000 * ATL_US)
+#define ATL_SECOND            (1000 * ATL_MS)
+#define ATL_MINUTE            (60 * ATL_SECOND)
+#define ATL_HOUR              (60 * ATL_MINUTE)
 
 #define ATL_MUST_CHECK        __attribute__((warn_unused_result))
 #define ATL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))

@@ -14,7 +14,7 @@ struct atl_buf {
 #define ATL_BUF_AT_EXIT ATL_CLEANUP(atl_buf_done)
 
 void atl_buf_done(struct atl_buf *buf);
-void atl_buf_reset(struct atl_buf *buf);                /* empties it, keeps the memory */
+void atl_buf_reset(struct atl_buf *buf);                 /* empties it, keeps the memory */
 char *atl_buf_reserve(struct atl_buf *buf, size_t more); /* room for `more` bytes behind length */
 void atl_buf_add(struct atl_buf *buf, const void *bytes, size_t size);
 void atl_buf_text(struct atl_buf *buf, const char *text);

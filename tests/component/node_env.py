@@ -83,7 +83,8 @@ class Env:
                        **options.pop("environment", {})}
         self.number, self.number_lock = free_number()
         options = {"isolated": True, "accel": "tcg", "link": f"atltest{self.number}",
-                   "network": f"10.254.{100 + self.number}", "libvirt_cache": os.path.join(TOP, "build", "libvirt-cache"), "environment": environment, **options}
+                   "network": f"10.254.{100 + self.number}", "libvirt_cache": os.path.join(TOP, "build", "libvirt-cache"),
+                   "environment": environment, **options}
         name += f"-{self.number}" if self.number else ""
         self.node = Node(BUILD, os.path.join(self.folder, "run"), os.path.join(self.folder, "state"), name, **options)
         self.name = name

@@ -203,10 +203,11 @@ static int teardown_group(void **state)
     stop_if_running(&host);
     cmp_lxc_clean(&host, VMID);
     char command[512];
-    (void)snprintf(command, sizeof command,
-                   "cd /; umount -R %s/cg; rm -rf --one-file-system %s;"
-                   "for i in /sys/fs/cgroup/*/%s; do find $i -depth -type d -exec rmdir {} + 2>/dev/null || true; done",
-                   top, top, host.cgroup_base);
+    (void)snprintf(
+        command, sizeof command,
+        "cd /; umount -R %s/cg; rm -rf --one-file-system %s;"
+        "for i in /sys/fs/cgroup/*/%s; do find $i -depth -type d -exec rmdir {} + 2>/dev/null || true; done",
+        top, top, host.cgroup_base);
     run(command);
     return 0;
 }

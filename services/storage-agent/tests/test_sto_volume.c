@@ -104,11 +104,11 @@ static void names_at_the_limits_of_their_length_are_taken_or_refused_whole(void 
     char text[1024] = "local:iso/";
     size_t at = strlen(text);
     memset(text + at, 'a', STO_FILE_MAX);
-    strcpy(text + at + STO_FILE_MAX - 5, ".iso");
+    memcpy(text + at + STO_FILE_MAX - 5, ".iso", sizeof ".iso");
     struct sto_volume volume;
     struct atl_error err = {0};
     assert_atl_ok(sto_volume_parse(text, NULL, &volume, &err), &err);
-    strcpy(text + at + STO_FILE_MAX - 5, "a.iso");
+    memcpy(text + at + STO_FILE_MAX - 5, "a.iso", sizeof "a.iso");
     assert_int_equal(sto_volume_parse(text, NULL, &volume, &err), ATL_E_INVALID);
     memset(text + at, 'a', 900);
     text[at + 900] = '\0';
