@@ -92,9 +92,9 @@ static struct server *need(struct sdn_dhcp *dhcp, const char *bridge)
     return server;
 }
 
-static void server_free(struct server *server)
+static void server_free(struct sdn_dhcp *dhcp, struct server *server)
 {
-    struct server **link = &server->dhcp->servers;
+    struct server **link = &dhcp->servers;
     while (*link != server)
         link = &(*link)->next;
     *link = server->next;
@@ -137,7 +137,7 @@ void sdn_dhcp_free(struct sdn_dhcp **dhcp)
     if (*dhcp == NULL)
         return;
     while ((*dhcp)->servers != NULL)
-        server_free((*dhcp)->servers);
+        server_free(*dhcp, (*dhcp)->servers);
     free((*dhcp)->run);
     free((*dhcp)->state);
     free(*dhcp);
@@ -232,7 +232,7 @@ void sdn_dhcp_stop(struct sdn_dhcp *dhcp, const char *bridge)
         free(path);
     }
     if (server != NULL)
-        server_free(server);
+        server_free(dhcp, server);
 }
 
 void sdn_dhcp_stop_all(struct sdn_dhcp *dhcp)

@@ -388,7 +388,7 @@ static bool undo(struct sdn *sdn)
     }
     while (good && sdn->record.bridge_count > 0)
         good = say(sdn_record_forget(&sdn->record, sdn->record.bridges[0].name, &err), &err);
-    if (good)
+    if (good && folder != NULL)
         (void)rmdir(folder); /* only if nothing else is in it */
     return good;
 }
