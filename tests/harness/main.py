@@ -15,6 +15,8 @@ from report import TOP, Report
 BUDGET_MIN = {"checks": 10, "build": 6, "unit": 3, "purity": 1, "scenario": 1, "sim": 2, "fuzz": 3, "component": 8,
               "bus": 2, "api": 2, "clients": 4, "docs": 3, "testbed": 10, "lab": 6, "bench": 5}
 LEVELS = list(BUDGET_MIN)
+BENCHES = ["bus", "codec", "store", "http", "container", "node"]  # as tests/bench/run knows them
+BENCHES_IN_CI = ["bus", "codec", "store"]
 HELP = """levels:
   checks     compilers without warnings, formatting, static analysis, spelling, sizes, layering
   build      the daily build (Debug with ASan and UBSan)
@@ -41,8 +43,11 @@ def run_level(report, level, options, budget_s):
     elif level == "fuzz":
         seconds = options.seconds or (1800 if options.full else 100)
         fuzz.run_level(report, seconds, options.seed)
+    elif level == "bench":
+        for bench in BENCHES if options.full or not options.ci else BENCHES_IN_CI:
+            report.run(f"bench.{bench}", ["tests/bench/run", bench], 1800)
     elif build(report, "dev", name):
-        serial = level in ("component", "bus", "api", "clients", "docs", "testbed", "lab", "bench")
+        serial = level in ("component", "bus", "api", "clients", "docs", "testbed", "lab")
         run_label(report, name, level, budget_s, "1" if serial else str(os.cpu_count() or 2))
 
 

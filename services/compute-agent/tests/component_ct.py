@@ -158,7 +158,8 @@ class World:
         base = self.cgroups()
         for name in bad:
             print(self.log(name))
-        sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do find $i -depth -type d -exec rmdir {{}} + 2>/dev/null || true; done;"
+        sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do "
+           "find $i -depth -type d -exec rmdir {} + 2>/dev/null || true; done;"
            "umount -R cg || true", self.top)
         if os.environ.get("CT_KEEP") != "1":
             subprocess.run(["rm", "-rf", "--one-file-system", self.top], check=False)
