@@ -20,7 +20,6 @@ from node_env import Env, SERVICES, wait_for  # noqa: E402  (its folders come fr
 
 MIB = 1 << 20
 MEMORY_BUDGET_MIB = 64
-PLACE = {"link": "atlbench0", "network": "10.254.89"}  # beside tests that may run
 LISTS = [(1000, 5), (10000, 50)]
 VM_BUDGET = 1.1
 ROUNDS = 7
@@ -65,7 +64,7 @@ def list_time(env, path):
 
 def lists():
     for guests, budget_ms in LISTS:
-        env = Env(f"bench{guests}", **PLACE, extra={"compute-agent": ["--driver", "fake", "--fake-guests", str(guests)]})
+        env = Env(f"bench{guests}", extra={"compute-agent": ["--driver", "fake", "--fake-guests", str(guests)]})
         try:
             wait_for("all guests in the list", 60, lambda n=guests: len(
                 [r for r in env.rest.get("/cluster/resources", type="vm") if r.get("type") == "qemu"]) >= n)
@@ -105,7 +104,7 @@ def vm_start(env):
 
 
 def main():
-    env = Env("bench", **PLACE)
+    env = Env("bench")
     try:
         memory(env)
         vm_start(env)
