@@ -105,7 +105,7 @@ class Node:
         if pid is None:
             raise NodeError("enter the node", "it does not run", "start it with deploy/quickstart")
         spaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup"] if self.isolated else ["--mount"]
-        return ["nsenter", "-t", str(pid), *spaces, "--", *command]
+        return ["nsenter", "-t", str(pid), *spaces, "--root", "--wd", "--", *command]
 
     def services(self):
         """name, pid (as this side counts), health of each service."""
