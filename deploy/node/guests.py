@@ -77,9 +77,21 @@ def create_ct(rest, node, _steps):
     return "demo-ct"
 
 
+def current(rest, path, seconds=60):
+    """The status of a guest. Right after the node's start, its engine may not answer yet."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return rest.get(path + "/current")
+        except ApiError as error:
+            if "does not answer yet" not in error.message or time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
 def start(rest, node, kind, vmid):
     path = f"/nodes/{node.name}/{kind}/{vmid}/status"
-    if rest.get(path + "/current")["status"] == "running":
+    if current(rest, path)["status"] == "running":
         return False
     rest.wait(rest.post(path + "/start"))
     return True
@@ -142,9 +154,9 @@ def rows(rest, node):
     """id, type, name, status, address of the two guests."""
     found = []
     for kind, vmid, address in (("qemu", VM, vm_address), ("lxc", CT, ct_address)):
-        current = rest.get(f"/nodes/{node.name}/{kind}/{vmid}/status/current")
-        running = current["status"] == "running"
-        found.append({"vmid": vmid, "type": kind, "name": current.get("name", ""), "status": current["status"],
+        now = current(rest, f"/nodes/{node.name}/{kind}/{vmid}/status")
+        running = now["status"] == "running"
+        found.append({"vmid": vmid, "type": kind, "name": now.get("name", ""), "status": now["status"],
                       "address": address(rest, node) if running else ""})
     return found
 
