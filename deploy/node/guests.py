@@ -5,7 +5,7 @@ import time
 
 import layout
 from node import NodeError
-from rest import ApiError
+from rest import ApiError, TaskError
 
 VM, CT = 100, 101
 STORAGE = "local"
@@ -89,12 +89,18 @@ def current(rest, path, seconds=60):
         time.sleep(0.1)
 
 
-def start(rest, node, kind, vmid):
+def start(rest, node, kind, vmid, seconds=180):
+    """After the node's start its agent may be starting the guest itself (`onboot`) and hold the guest's lock."""
     path = f"/nodes/{node.name}/{kind}/{vmid}/status"
-    if current(rest, path)["status"] == "running":
-        return False
-    rest.wait(rest.post(path + "/start"))
-    return True
+    end = time.monotonic() + seconds
+    while current(rest, path)["status"] != "running":
+        try:
+            rest.wait(rest.post(path + "/start"))
+            return True
+        except (ApiError, TaskError) as error:
+            if "lock" not in str(error) or time.monotonic() > end:
+                raise
+    return False
 
 
 def start_both(rest, node, _steps):
