@@ -76,7 +76,7 @@ struct cmp_status {
 /* A guest that starts with the node. */
 struct cmp_boot_guest {
     uint32_t vmid;
-    const char *startup; /* "order=1,up=30", or NULL; lives as long as the configuration's copy */
+    char startup[128]; /* "order=1,up=30", or empty */
     bool running;
 };
 

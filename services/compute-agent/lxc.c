@@ -296,15 +296,9 @@ static void boot_one(const char *path, const struct atl_file *file, void *user)
     if (!config->has_onboot || !config->onboot || (config->has_template_ && config->template_) ||
         cmp_lxc_doc_lock(&doc) != NULL)
         return;
-    const char *startup = strstr(file->bytes, "\nstartup:");
-    if (config->startup != NULL && strncmp(file->bytes, "startup:", 8) == 0)
-        startup = file->bytes - 1;
-    /* The text must live as long as the copy of the file, so it points into it. */
-    const char *value = NULL;
-    if (config->startup != NULL && startup != NULL)
-        value = startup + 9 + strspn(startup + 9, " \t");
-    each->boot[each->count++] = (struct cmp_boot_guest){
-        .vmid = vmid, .startup = value, .running = lxc_part_find(each->part, vmid) != NULL};
+    struct cmp_boot_guest *guest = &each->boot[each->count++];
+    *guest = (struct cmp_boot_guest){.vmid = vmid, .running = lxc_part_find(each->part, vmid) != NULL};
+    (void)atl_copy(guest->startup, sizeof guest->startup, config->startup != NULL ? config->startup : "");
 }
 
 static size_t part_boot_guests(void *self, struct cmp_boot_guest *guests, size_t room, bool *ret_known)

@@ -94,7 +94,7 @@ static void vms_free(struct qemu_vm *vms, size_t count)
     free(vms);
 }
 
-static void on_sample(const struct cmp_sample *samples, size_t count, void *user)
+void qemu_take_samples(const struct cmp_sample *samples, size_t count, void *user)
 {
     struct cmp_qemu *qemu = user;
     atl_ns now = atl_clock_monotonic();
@@ -314,10 +314,9 @@ static void boot_file(const char *path, const struct atl_file *file, void *user)
     const Atoll__Qemu__V1__Config *main = config.main->config;
     if (!main->has_onboot || !main->onboot || (main->has_template_ && main->template_))
         return;
-    /* The text outlives this walk only in the file, where it begins behind "startup: ". */
-    const char *startup = main->startup != NULL ? strstr(file->bytes, main->startup) : NULL;
-    walk->guests[walk->count++] = (struct cmp_boot_guest){
-        .vmid = vmid, .startup = startup, .running = qemu_state(walk->qemu, vmid) != CMP_STOPPED};
+    struct cmp_boot_guest *guest = &walk->guests[walk->count++];
+    *guest = (struct cmp_boot_guest){.vmid = vmid, .running = qemu_state(walk->qemu, vmid) != CMP_STOPPED};
+    (void)atl_copy(guest->startup, sizeof guest->startup, main->startup != NULL ? main->startup : "");
 }
 
 static size_t boot_guests(void *self, struct cmp_boot_guest *guests, size_t room, bool *ret_known)
@@ -376,7 +375,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
                                                .open = {.uri = cmp->options.libvirt_uri,
                                                         .state_dir = cmp->options.state_dir,
                                                         .fake_guests = cmp->options.fake_guests},
-                                               .on_sample = on_sample,
+                                               .on_sample = qemu_take_samples,
                                                .on_link = on_link,
                                                .user = qemu};
     qemu->engine = cmp_engine_open(&options);

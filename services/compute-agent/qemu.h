@@ -50,6 +50,12 @@ struct cmp_qemu {
 
 const struct qemu_vm *qemu_vm_find(const struct cmp_qemu *qemu, uint32_t vmid);
 enum cmp_state qemu_state(const struct cmp_qemu *qemu, uint32_t vmid);
+/* What the engine says runs now takes the place of what was known. */
+void qemu_take_samples(const struct cmp_sample *samples, size_t count, void *qemu);
+/* Calls `then` in the loop, once the state of the guest is as new as this call; when the engine is away or
+ * busy, with what was seen last. */
+void qemu_fresh(struct cmp_qemu *qemu, struct atl_request *request, const ProtobufCMessage *input,
+                uint32_t vmid, atl_handler_fn *then);
 /* The guest's file as data, in the arena. Errors: ATL_E_ABSENT "Configuration file ... does not exist". */
 ATL_MUST_CHECK enum atl_code qemu_config(const struct cmp_qemu *qemu, uint32_t vmid, struct atl_arena *arena,
                                          struct cmp_file *ret_file, const struct atl_file **ret_text,

@@ -370,7 +370,7 @@ static enum atl_code check_delete(struct cmp_qemu *qemu, struct atl_request *req
     return ATL_OK;
 }
 
-void qemu_delete(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static void answer_delete(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct cmp_qemu *qemu = user;
     const Atoll__Qemu__V1__DeleteRequest *in = (const Atoll__Qemu__V1__DeleteRequest *)input;
@@ -382,6 +382,11 @@ void qemu_delete(struct atl_request *request, const ProtobufCMessage *input, voi
     }
     cmp_task_reply(qemu->cmp, request, "qmdestroy",
                    atl_arena_format(atl_request_arena(request), "%" PRIu32, in->vmid), &work->base);
+}
+
+void qemu_delete(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    qemu_fresh(user, request, input, ((const Atoll__Qemu__V1__DeleteRequest *)input)->vmid, answer_delete);
 }
 
 static enum atl_code check_resize(struct cmp_qemu *qemu, struct atl_request *request,

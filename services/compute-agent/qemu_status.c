@@ -172,7 +172,7 @@ static void status_counters(const struct facts *facts, Atoll__Qemu__V1__GetStatu
     reply->freemem = (int64_t)sample->free_mem;
 }
 
-void qemu_get_status(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static void answer_get_status(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct cmp_qemu *qemu = user;
     const Atoll__Qemu__V1__GetStatusRequest *in = (const Atoll__Qemu__V1__GetStatusRequest *)input;
@@ -209,6 +209,12 @@ void qemu_get_status(struct atl_request *request, const ProtobufCMessage *input,
     reply.serial = reply.has_serial;
     status_counters(&facts, &reply);
     atl_request_reply(request, &reply.base);
+}
+
+void qemu_get_status(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    qemu_fresh(user, request, input, ((const Atoll__Qemu__V1__GetStatusRequest *)input)->vmid,
+               answer_get_status);
 }
 
 void qemu_get_config(struct atl_request *request, const ProtobufCMessage *input, void *user)

@@ -209,7 +209,7 @@ static void update_now(const struct update *from)
                       update);
 }
 
-void qemu_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static void answer_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Qemu__V1__UpdateConfigRequest *in = (const Atoll__Qemu__V1__UpdateConfigRequest *)input;
     struct atl_arena *arena = atl_request_arena(request);
@@ -243,7 +243,13 @@ void qemu_update(struct atl_request *request, const ProtobufCMessage *input, voi
         update_now(&update);
 }
 
-void qemu_update_task(struct atl_request *request, const ProtobufCMessage *input, void *user)
+void qemu_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    qemu_fresh(user, request, input, ((const Atoll__Qemu__V1__UpdateConfigRequest *)input)->vmid,
+               answer_update);
+}
+
+static void answer_update_task(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Qemu__V1__UpdateConfigTaskRequest *in =
         (const Atoll__Qemu__V1__UpdateConfigTaskRequest *)input;
@@ -275,4 +281,10 @@ void qemu_update_task(struct atl_request *request, const ProtobufCMessage *input
     }
     cmp_task_reply(update.qemu->cmp, request, "qmconfig", atl_arena_format(arena, "%" PRIu32, update.vmid),
                    &work->base);
+}
+
+void qemu_update_task(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    qemu_fresh(user, request, input, ((const Atoll__Qemu__V1__UpdateConfigTaskRequest *)input)->vmid,
+               answer_update_task);
 }

@@ -370,6 +370,16 @@ class WithoutGuest(OneNode):
         self.node.do("delete", self.node.guest(7209))
         self.assertEqual([f for f in self.files() if "7209" in f], [])
 
+    def test_state_is_right_after_the_task(self):
+        """No lag between the end of a task and what the methods say: right after the task, without polling."""
+        self.create(7212, memory=128)
+        for _ in range(3):
+            self.command(7212, "start")
+            self.assertEqual(self.node.status(7212)["qmpstatus"], "running")
+            self.command(7212, "stop")
+            self.assertEqual(self.node.status(7212)["qmpstatus"], "stopped")
+        self.node.do("delete", self.node.guest(7212), **{"destroy-unreferenced-disks": 1})
+
     def test_commands_to_a_stopped_guest(self):
         self.create(7210, memory=128)
         for what in ("reset", "suspend", "resume", "reboot"):
@@ -392,11 +402,13 @@ class StartWithNode(OneNode):
     driver = "fake"
 
     def test_onboot_guests_start_once_in_their_order(self):
+        boot_id = os.path.join(self.node.state, "compute-agent", "boot-id")
+        wait_for("the agent's own start with the node", 20, lambda: os.path.exists(boot_id))
         for vmid, startup in ((7301, "order=2"), (7302, "order=1,up=1"), (7303, None)):
             self.create(vmid, memory=128, onboot=1, **({"startup": startup} if startup else {}))
         self.create(7304, memory=128)
         self.node.kill("compute-agent", signal.SIGTERM)
-        os.unlink(os.path.join(self.node.state, "compute-agent", "boot-id"))  # as after a boot of the host
+        os.unlink(boot_id)  # as after a boot of the host
         self.node.start_compute()
         for vmid in (7301, 7302, 7303):
             wait_for(f"{vmid} runs", 20, lambda v=vmid: self.state(v) == "running")
