@@ -60,6 +60,18 @@ static int64_t wall_of_ticks(uint64_t ticks)
            (int64_t)(ticks / (uint64_t)(hertz > 0 ? hertz : 100));
 }
 
+/* Several nodes may share a machine and its process ids, each with a network of its own. */
+static bool of_this_node(int64_t pid)
+{
+    char path[64];
+    char own[64] = "";
+    char other[64] = "";
+    (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/ns/net", pid);
+    if (readlink(path, other, sizeof other - 1) < 0 || readlink("/proc/self/ns/net", own, sizeof own - 1) < 0)
+        return true; /* not to be told */
+    return strcmp(own, other) == 0;
+}
+
 /* "-name guest=atoll-100,debug-threads=on" as libvirt writes it; 0: no guest of ours. */
 static uint32_t guest_of(int64_t pid)
 {
@@ -71,7 +83,7 @@ static uint32_t guest_of(int64_t pid)
         if (strncmp(text + at, "guest=atoll-", 12) != 0)
             continue;
         unsigned long vmid = strtoul(text + at + 12, NULL, 10);
-        return vmid >= 100 && vmid <= 999999999 ? (uint32_t)vmid : 0;
+        return vmid >= 100 && vmid <= 999999999 && of_this_node(pid) ? (uint32_t)vmid : 0;
     }
     return 0;
 }
