@@ -149,12 +149,31 @@ static void drop(struct cfg_watchers *watchers, struct watcher *watcher)
     free(watcher);
 }
 
+/* Commits what waits for the end of the round. That tells watchers and may free any of them, so it is done
+ * before one is touched; afterwards cfg_store_tree() finds nothing left to commit. */
+static void settle(const struct cfg_watchers *watchers)
+{
+    (void)cfg_store_tree(watchers->cfg->store);
+}
+
+static bool still_waits(const struct cfg_watchers *watchers, const struct watcher *watcher)
+{
+    const struct watcher *at = watchers->first;
+    while (at != NULL && at != watcher)
+        at = at->next;
+    return at != NULL;
+}
+
 static void on_time(void *user)
 {
     struct watcher *watcher = user;
-    watcher->timer = NULL;
+    struct cfg_watchers *watchers = watcher->cfg->watchers;
+    settle(watchers);
+    if (!still_waits(watchers, watcher))
+        return;                      /* answered just now */
+    watcher->timer = NULL;           /* a one-shot timer frees itself */
     (void)try_answer(watcher, true); /* always answers */
-    drop(watcher->cfg->watchers, watcher);
+    drop(watchers, watcher);
 }
 
 static void on_cancel(struct atl_request *request, void *user)
@@ -178,6 +197,7 @@ static void on_progress(void *user)
 {
     struct cfg_watchers *watchers = user;
     watchers->progress = NULL;
+    settle(watchers);
     answer_matching(watchers, true);
 }
 
