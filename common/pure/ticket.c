@@ -32,6 +32,12 @@ static size_t unbase64(const char *text, uint8_t *bytes, size_t room)
     if (size <= 0)
         return 0;
     size_t padding = text[length - 1] != '=' ? 0 : text[length - 2] != '=' ? 1 : 2;
+    /* Bits behind the last byte are zero, so that there is one way to write a signature. */
+    unsigned char tail[5];
+    size_t last = (size_t)size - 3;
+    (void)EVP_EncodeBlock(tail, bytes + last, (int)(3 - padding));
+    if (memcmp(tail, text + length - 4, 4) != 0)
+        return 0;
     return (size_t)size - padding;
 }
 
