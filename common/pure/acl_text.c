@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "pure/acl.h"
+#include "pure/number.h"
 
 enum { LINE_PARTS = 11 };
 
@@ -17,21 +18,13 @@ struct reader {
 /* --- reading
  * ------------------------------------------------------------------------------------------------ */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* %XX in place; a bad escape stays as it is, %00 too. */
 static char *unescape(char *text)
 {
     char *to = text;
     for (const char *from = text; *from != '\0'; from++) {
-        int high = *from == '%' ? hex_digit(from[1]) : -1;
-        int low = high >= 0 ? hex_digit(from[2]) : -1;
+        int high = *from == '%' ? atl_hex_value(from[1]) : -1;
+        int low = high >= 0 ? atl_hex_value(from[2]) : -1;
         if (low >= 0 && high + low > 0) {
             *to++ = (char)(high * 16 + low);
             from += 2;

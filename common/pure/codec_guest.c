@@ -2,20 +2,10 @@
 #include <string.h>
 
 #include "pure/codec_text.h"
+#include "pure/number.h"
 #include "pure/utf8.h"
 
 static const char description_name[] = "description";
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 /* What stands behind the #; a line that does not decode to text stays as it is. */
 static const char *comment_text(const char *raw, struct atl_arena *arena)
@@ -24,8 +14,8 @@ static const char *comment_text(const char *raw, struct atl_arena *arena)
     char *plain = atl_arena_alloc(arena, length + 1);
     size_t used = 0;
     for (size_t i = 0; i < length; i++) {
-        int high = raw[i] == '%' && length - i > 2 ? hex_value(raw[i + 1]) : -1;
-        int low = high >= 0 ? hex_value(raw[i + 2]) : -1;
+        int high = raw[i] == '%' && length - i > 2 ? atl_hex_value(raw[i + 1]) : -1;
+        int low = high >= 0 ? atl_hex_value(raw[i + 2]) : -1;
         plain[used] = raw[i];
         if (low >= 0) {
             plain[used] = (char)(high * 16 + low);

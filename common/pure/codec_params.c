@@ -3,20 +3,10 @@
 #include <string.h>
 
 #include "pure/codec_fields.h"
+#include "pure/number.h"
 #include "pure/utf8.h"
 
 /* --- forms ------------------------------------------------------------------------------------------- */
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 /* Decodes %XX and + into the arena; NULL when an escape is bad or gives a NUL. */
 static char *unescape(const char *text, size_t length, struct atl_arena *arena, size_t *ret_length)
@@ -28,8 +18,8 @@ static char *unescape(const char *text, size_t length, struct atl_arena *arena, 
         if (c == '+') {
             c = ' ';
         } else if (c == '%') {
-            int high = length - i > 2 ? hex_value(text[i + 1]) : -1;
-            int low = length - i > 2 ? hex_value(text[i + 2]) : -1;
+            int high = length - i > 2 ? atl_hex_value(text[i + 1]) : -1;
+            int low = length - i > 2 ? atl_hex_value(text[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return NULL;
             c = (char)(high * 16 + low);

@@ -3,18 +3,8 @@
 
 #include <string.h>
 
+#include "pure/number.h"
 #include "pure/utf8.h"
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 /* As it was written; bytes that are no text become U+FFFD. */
 static const char *raw_text(const char *raw, size_t length, struct atl_arena *arena)
@@ -38,8 +28,8 @@ static const char *field_text(const char *raw, size_t length, struct atl_arena *
     for (size_t i = 0; i < length && good; i++) {
         char c = raw[i];
         if (c == '%') {
-            int high = length - i > 2 ? hex_value(raw[i + 1]) : -1;
-            int low = length - i > 2 ? hex_value(raw[i + 2]) : -1;
+            int high = length - i > 2 ? atl_hex_value(raw[i + 1]) : -1;
+            int low = length - i > 2 ? atl_hex_value(raw[i + 2]) : -1;
             good = high >= 0 && low >= 0;
             c = (char)(high * 16 + low);
             i += 2;

@@ -220,3 +220,14 @@ size_t atl_size_to_text(uint64_t bytes, char text[ATL_NUMBER_MAX])
     }
     return length;
 }
+
+int atl_hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}

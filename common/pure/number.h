@@ -29,4 +29,7 @@ bool atl_size_from_text(const char *text, uint64_t *ret_bytes);
 /* With the greatest unit that divides it: 32G, 1536M, 528K, 1000. Returns the length. */
 size_t atl_size_to_text(uint64_t bytes, char text[ATL_NUMBER_MAX]);
 
+/* The value of a hexadecimal digit of either case, or -1. */
+int atl_hex_value(char c);
+
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "pure/acl.h"
+#include "pure/number.h"
 
 enum { HASH_SIZE = 32, SIGNATURE_MAX = 1024 };
 
@@ -51,19 +52,11 @@ static void to_hex(const uint8_t *bytes, size_t size, char *text)
     text[2 * size] = '\0';
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool from_hex(const char *text, uint8_t *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
-        int high = hex_value(text[2 * i]);
-        int low = high < 0 ? -1 : hex_value(text[2 * i + 1]);
+        int high = atl_hex_value(text[2 * i]);
+        int low = high < 0 ? -1 : atl_hex_value(text[2 * i + 1]);
         if (low < 0)
             return false;
         bytes[i] = (uint8_t)(high * 16 + low);

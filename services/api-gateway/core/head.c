@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "pure/number.h"
+
 static const struct gw_fault bad_target = {400, "bad request target"};
 static const struct gw_fault bad_length = {400, "bad Content-Length"};
 
@@ -97,22 +99,14 @@ bool gw_media_is(const char *value, const char *type)
     return *value == '\0' || *value == ';';
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool gw_percent_decode(char *text)
 {
     char *to = text;
     for (const char *from = text; *from != '\0'; from++) {
         char c = *from;
         if (c == '%') {
-            int high = hex_digit(from[1]);
-            int low = high < 0 ? -1 : hex_digit(from[2]);
+            int high = atl_hex_value(from[1]);
+            int low = high < 0 ? -1 : atl_hex_value(from[2]);
             if (low < 0)
                 return false;
             c = (char)(high * 16 + low);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pure/number.h"
+
 bool cmp_is_q35(const Atoll__Qemu__V1__Config *config)
 {
     const char *type = config->machine != NULL ? config->machine->type : NULL;
@@ -63,22 +65,13 @@ bool cmp_uses_kvm(const Atoll__Qemu__V1__Config *config, const struct cmp_machin
     return wanted && strcmp(machine->accel, "kvm") == 0;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 const char *cmp_url_decode(const char *text, struct atl_arena *arena)
 {
     char *out = atl_arena_strdup(arena, text);
     size_t length = 0;
     for (const char *at = text; *at != '\0'; at++) {
-        int high = at[0] == '%' ? hex_digit(at[1]) : -1;
-        int low = high >= 0 ? hex_digit(at[2]) : -1;
+        int high = at[0] == '%' ? atl_hex_value(at[1]) : -1;
+        int low = high >= 0 ? atl_hex_value(at[2]) : -1;
         if (low >= 0 && (high != 0 || low != 0)) {
             out[length++] = (char)(high << 4 | low);
             at += 2;
