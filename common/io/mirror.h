@@ -73,6 +73,9 @@ void atl_txn_compare(struct atl_txn *txn, const char *path, struct atl_revision 
 void atl_txn_absent(struct atl_txn *txn, const char *path);
 void atl_txn_exists(struct atl_txn *txn, const char *path);
 void atl_txn_put(struct atl_txn *txn, const char *path, const void *bytes, size_t size);
+/* The file of a new guest, which joins that pool; NULL: none. Fails with ATL_E_ABSENT without the pool. */
+void atl_txn_put_guest(struct atl_txn *txn, const char *path, const void *bytes, size_t size,
+                       const char *pool);
 void atl_txn_delete(struct atl_txn *txn, const char *path);
 void atl_txn_rename(struct atl_txn *txn, const char *path, const char *to);
 

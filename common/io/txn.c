@@ -70,12 +70,19 @@ void atl_txn_exists(struct atl_txn *txn, const char *path)
     compare->has_exists = compare->exists = 1;
 }
 
-void atl_txn_put(struct atl_txn *txn, const char *path, const void *bytes, size_t size)
+void atl_txn_put_guest(struct atl_txn *txn, const char *path, const void *bytes, size_t size,
+                       const char *pool)
 {
     Atoll__Store__V1__Operation *operation = add_operation(txn, "put", path);
     operation->has_content = 1;
     operation->content.data = atl_arena_copy(&txn->arena, bytes, size);
     operation->content.len = size;
+    operation->pool = pool != NULL ? atl_arena_strdup(&txn->arena, pool) : NULL;
+}
+
+void atl_txn_put(struct atl_txn *txn, const char *path, const void *bytes, size_t size)
+{
+    atl_txn_put_guest(txn, path, bytes, size, NULL);
 }
 
 void atl_txn_delete(struct atl_txn *txn, const char *path)

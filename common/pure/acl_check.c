@@ -397,12 +397,14 @@ static const char *fill_path(const struct check *check, const char *template)
     return path;
 }
 
+/* Taking a setting away needs the same right as giving it. */
 static bool applies(const struct check *check, const struct atl_perm *perm)
 {
     if (perm->when == NULL)
         return true;
     for (size_t i = 0; perm->when[i] != NULL; i++)
-        if (atl_message_given(check->table, check->input, perm->when[i]))
+        if (atl_message_given(check->table, check->input, perm->when[i]) ||
+            atl_message_lists(check->table, check->input, perm->when[i]))
             return true;
     return false;
 }

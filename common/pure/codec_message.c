@@ -45,6 +45,34 @@ bool atl_message_given(const struct atl_message *table, const ProtobufCMessage *
     return codec_count(place.holder, place.field) > 0;
 }
 
+/* Is the word of a list the name, or the name with a number ("net" is meant by "net0")? */
+static bool word_is(const char *word, size_t length, const char *name)
+{
+    size_t base = strlen(name);
+    if (length < base || strncmp(word, name, base) != 0)
+        return false;
+    return strspn(word + base, "0123456789") >= length - base;
+}
+
+bool atl_message_lists(const struct atl_message *table, const ProtobufCMessage *message, const char *name)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct atl_field *field = &table->fields[i];
+        if (field->kind != ATL_KIND_STRING || codec_is_list(field) || field->format == NULL ||
+            strcmp(field->format, "pve-configid-list") != 0 || codec_count(message, field) == 0)
+            continue;
+        const char *text = *(char *const *)codec_item(message, field, 0);
+        while (*text != '\0') {
+            size_t length = strcspn(text, ",; \t");
+            if (length > 0 && word_is(text, length, name))
+                return true;
+            text += length;
+            text += strspn(text, ",; \t");
+        }
+    }
+    return false;
+}
+
 static bool remove_slot(ProtobufCMessage *message, const struct atl_field *numbered, uint32_t index)
 {
     const ProtobufCFieldDescriptor *fd = codec_fd(message, numbered);

@@ -65,6 +65,15 @@ ATL_MUST_CHECK enum atl_code cmp_task_own(struct cmp *cmp, const char *type, con
                                           const ProtobufCMessage *spec, char ret_upid[ATL_UPID_MAX],
                                           struct atl_error *err);
 
+/* root@pam himself, or a service that acts on its own; a token of root is neither. */
+bool cmp_is_root(const struct atl_request *request);
+/* May the caller connect a guest to this bridge (with this VLAN; 0: none)? Errors: ATL_E_DENIED. */
+ATL_MUST_CHECK enum atl_code cmp_need_bridge(struct cmp *cmp, struct atl_request *request, const char *bridge,
+                                             int64_t tag, struct atl_error *err);
+/* May the caller make a guest in this pool (NULL: in none)? Errors: ATL_E_DENIED. */
+ATL_MUST_CHECK enum atl_code cmp_need_pool(struct cmp *cmp, struct atl_request *request, const char *pool,
+                                           struct atl_error *err);
+
 /* What a part adds to one push of the status view. Messages and texts live in the arena. */
 struct cmp_status {
     struct atl_arena *arena;

@@ -18,9 +18,8 @@ static bool ready(struct lxc_part *part, struct atl_request *request, uint32_t v
                   struct cmp_lxc_doc *ret_doc)
 {
     struct atl_error error = {0};
-    const struct atl_principal *principal = atl_request_principal(request);
     enum atl_code code = lxc_part_doc(part, vmid, atl_request_arena(request), ret_doc, &error);
-    if (code == ATL_OK && skiplock && (principal->user == NULL || strcmp(principal->user, "root@pam") != 0))
+    if (code == ATL_OK && skiplock && !cmp_is_root(request))
         code = atl_fail(&error, ATL_E_DENIED, "skiplock", "Only root may use this option.");
     const char *lock = code == ATL_OK && !skiplock ? cmp_lxc_doc_lock(ret_doc) : NULL;
     if (lock != NULL)
@@ -39,10 +38,13 @@ static Atoll__Lxc__V1__TaskSpec order(const struct lxc_part *part, struct atl_re
     return spec;
 }
 
-/* For what needs a running container. */
+/* For what needs a running container: it is there, free and runs. */
 static bool running(struct lxc_part *part, struct atl_request *request, uint32_t vmid)
 {
     struct atl_error error = {0};
+    struct cmp_lxc_doc doc;
+    if (!ready(part, request, vmid, false, &doc))
+        return false;
     if (lxc_part_look(part, vmid) != NULL)
         return true;
     (void)atl_fail(&error, ATL_E_STATE, NULL, "CT %" PRIu32 " not running", vmid);
@@ -90,8 +92,7 @@ void lxc_shutdown(struct atl_request *request, const ProtobufCMessage *input, vo
 {
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__ShutdownRequest *in = (const Atoll__Lxc__V1__ShutdownRequest *)input;
-    struct cmp_lxc_doc doc;
-    if (!ready(part, request, in->vmid, false, &doc) || !running(part, request, in->vmid))
+    if (!running(part, request, in->vmid))
         return;
     Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
     spec.has_timeout_s = in->has_timeout;
@@ -105,8 +106,7 @@ void lxc_reboot(struct atl_request *request, const ProtobufCMessage *input, void
 {
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__RebootRequest *in = (const Atoll__Lxc__V1__RebootRequest *)input;
-    struct cmp_lxc_doc doc;
-    if (!ready(part, request, in->vmid, false, &doc) || !running(part, request, in->vmid))
+    if (!running(part, request, in->vmid))
         return;
     Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
     spec.has_timeout_s = in->has_timeout;
@@ -118,8 +118,7 @@ void lxc_suspend(struct atl_request *request, const ProtobufCMessage *input, voi
 {
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__SuspendRequest *in = (const Atoll__Lxc__V1__SuspendRequest *)input;
-    struct cmp_lxc_doc doc;
-    if (!ready(part, request, in->vmid, false, &doc) || !running(part, request, in->vmid))
+    if (!running(part, request, in->vmid))
         return;
     Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
     lxc_task(part, request, "vzsuspend", &spec);
@@ -129,8 +128,7 @@ void lxc_resume(struct atl_request *request, const ProtobufCMessage *input, void
 {
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__ResumeRequest *in = (const Atoll__Lxc__V1__ResumeRequest *)input;
-    struct cmp_lxc_doc doc;
-    if (!ready(part, request, in->vmid, false, &doc) || !running(part, request, in->vmid))
+    if (!running(part, request, in->vmid))
         return;
     Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
     lxc_task(part, request, "vzresume", &spec);

@@ -7,13 +7,6 @@
 #include "lxc_part.h"
 
 static const char *const allocate_space[] = {"Datastore.AllocateSpace", NULL};
-static const char *const use_bridge[] = {"SDN.Use", NULL};
-
-static bool is_root(const struct atl_request *request)
-{
-    const struct atl_principal *principal = atl_request_principal(request);
-    return principal->user == NULL || (strcmp(principal->user, "root@pam") == 0 && principal->token == NULL);
-}
 
 static enum atl_code need(struct lxc_part *part, struct atl_request *request, const char *path,
                           const char *const *privs, struct atl_error *err)
@@ -30,13 +23,13 @@ enum atl_code lxc_may_volume(struct lxc_part *part, struct atl_request *request,
         return atl_fail(err, ATL_E_INVALID, field, "'%s' is no volume: give STORAGE:SIZE or a volume id",
                         volume);
     if (kind == CMP_LXC_HOST_PATH) {
-        if (!is_root(request))
+        if (!cmp_is_root(request))
             return atl_fail(err, ATL_E_DENIED, field, "mount point type bind is only allowed for root@pam");
         if (!cmp_lxc_path_is_clean(volume))
             return atl_fail(err, ATL_E_INVALID, field, "'%s' is not a plain absolute path", volume);
         return ATL_OK;
     }
-    if (kind == CMP_LXC_VOLUME_OLD && !cmp_lxc_volume_owned(volume, vmid) && !is_root(request))
+    if (kind == CMP_LXC_VOLUME_OLD && !cmp_lxc_volume_owned(volume, vmid) && !cmp_is_root(request))
         return atl_fail(err, ATL_E_DENIED, field, "volume '%s' does not belong to CT %" PRIu32, volume, vmid);
     const char *store = cmp_lxc_volume_store(volume, arena);
     return need(part, request, atl_arena_format(arena, "/storage/%s", store), allocate_space, err);
@@ -49,7 +42,7 @@ static enum atl_code may_features(struct atl_request *request, const Atoll__Lxc_
     if (features->mknod)
         return atl_fail(err, ATL_E_UNIMPLEMENTED, "features",
                         "mknod: making devices inside an unprivileged container is not built");
-    if (is_root(request) || (!others && unprivileged))
+    if (cmp_is_root(request) || (!others && unprivileged))
         return ATL_OK;
     if (others)
         return atl_fail(err, ATL_E_DENIED, "features",
@@ -64,13 +57,9 @@ static enum atl_code may_features(struct atl_request *request, const Atoll__Lxc_
 static enum atl_code may_net(struct lxc_part *part, struct atl_request *request,
                              const Atoll__Lxc__V1__Net *net, struct atl_error *err)
 {
-    struct atl_arena *arena = atl_request_arena(request);
-    if (net->bridge == NULL)
+    if (net == NULL || net->bridge == NULL)
         return ATL_OK;
-    const char *path =
-        net->has_tag ? atl_arena_format(arena, "/sdn/zones/localnetwork/%s/%" PRId64, net->bridge, net->tag)
-                     : atl_arena_format(arena, "/sdn/zones/localnetwork/%s", net->bridge);
-    return need(part, request, path, use_bridge, err);
+    return cmp_need_bridge(part->cmp, request, net->bridge, net->has_tag ? net->tag : 0, err);
 }
 
 enum atl_code lxc_bridges_there(const Atoll__Lxc__V1__Config *config, struct atl_error *err)
@@ -107,7 +96,6 @@ enum atl_code lxc_may_set(struct lxc_part *part, struct atl_request *request, ui
         code = lxc_may_volume(part, request, vmid, field, mp->volume, err);
     }
     for (size_t i = 0; code == ATL_OK && i < config->n_net; i++)
-        if (config->net[i]->value != NULL)
-            code = may_net(part, request, config->net[i]->value, err);
+        code = may_net(part, request, config->net[i]->value, err);
     return code;
 }

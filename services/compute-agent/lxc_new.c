@@ -97,7 +97,7 @@ static void reserve(struct creating *creating)
     cmp_lxc_doc_write(&doc, &text);
     atl_txn_init(&txn);
     atl_txn_absent(&txn, path);
-    atl_txn_put(&txn, path, text.data, text.length);
+    atl_txn_put_guest(&txn, path, text.data, text.length, creating->create.pool);
     atl_txn_send(creating->part->cmp->bus, &txn, 0, reserved, creating);
 }
 
@@ -274,6 +274,8 @@ static enum atl_code check(struct creating *creating, struct atl_error *err)
     enum atl_code code =
         atl_keeper_need(creating->part->cmp->keeper, atl_request_principal(creating->request),
                         atl_arena_format(arena, "/storage/%s", store), audit_store, err);
+    if (code == ATL_OK)
+        code = cmp_need_pool(creating->part->cmp, creating->request, creating->create.pool, err);
     if (code == ATL_OK)
         code = lxc_may_set(creating->part, creating->request, creating->create.vmid, config,
                            config->unprivileged, err);

@@ -14,6 +14,16 @@ static enum atl_code need_free(const struct lxc_work *work, struct atl_error *er
     return ATL_OK;
 }
 
+/* For a task that needs the container as its file describes it, and free. */
+static enum atl_code open_work(struct lxc_work *work, struct atl_task *task, const uint8_t *spec, size_t size,
+                               struct atl_error *err)
+{
+    enum atl_code code = lxc_work_init(work, task, spec, size, err);
+    if (code == ATL_OK)
+        code = lxc_work_read(work, err);
+    return code == ATL_OK ? need_free(work, err) : code;
+}
+
 static enum atl_code task_stop(struct atl_task *task, const uint8_t *spec, size_t size, struct atl_error *err)
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
@@ -21,11 +31,11 @@ static enum atl_code task_stop(struct atl_task *task, const uint8_t *spec, size_
     enum atl_code code = lxc_work_init(&work, task, spec, size, err);
     if (code != ATL_OK)
         return code;
-    if (!cmp_lxc_running(&work.host, work.vmid, &run)) {
+    if (!work.driver->running(&work.host, work.vmid, &run)) {
         atl_task_log(task, "CT %" PRIu32 " not running", work.vmid);
         return ATL_OK;
     }
-    return cmp_lxc_stop_wait(&work.host, work.vmid, err);
+    return work.driver->stop(&work.host, work.vmid, err);
 }
 
 static bool stopped(void *user)
@@ -48,25 +58,21 @@ static int wanted_signal(struct lxc_work *work)
 static enum atl_code halt(struct lxc_work *work, bool force, struct atl_error *err)
 {
     int64_t seconds = work->spec->has_timeout_s ? work->spec->timeout_s : SHUTDOWN_S;
-    enum atl_code code = cmp_lxc_shutdown_wait(&work->host, work->vmid, wanted_signal(work),
+    enum atl_code code = work->driver->shutdown(&work->host, work->vmid, wanted_signal(work),
                                                seconds * ATL_SECOND, stopped, work, err);
     if (code == ATL_E_DEADLINE && atl_task_stopped(work->task))
         return atl_fail(err, ATL_E_CANCELLED, NULL, "interrupted by signal");
     if (code != ATL_E_DEADLINE || !force)
         return code;
     atl_task_log(work->task, "the container did not shut down in %" PRId64 " s and is stopped", seconds);
-    return cmp_lxc_stop_wait(&work->host, work->vmid, err);
+    return work->driver->stop(&work->host, work->vmid, err);
 }
 
 static enum atl_code task_shutdown(struct atl_task *task, const uint8_t *spec, size_t size,
                                    struct atl_error *err)
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
-    enum atl_code code = lxc_work_init(&work, task, spec, size, err);
-    if (code == ATL_OK)
-        code = lxc_work_read(&work, err);
-    if (code == ATL_OK)
-        code = need_free(&work, err);
+    enum atl_code code = open_work(&work, task, spec, size, err);
     return code == ATL_OK ? halt(&work, work.spec->has_force && work.spec->force, err) : code;
 }
 
@@ -74,11 +80,7 @@ static enum atl_code task_reboot(struct atl_task *task, const uint8_t *spec, siz
                                  struct atl_error *err)
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
-    enum atl_code code = lxc_work_init(&work, task, spec, size, err);
-    if (code == ATL_OK)
-        code = lxc_work_read(&work, err);
-    if (code == ATL_OK)
-        code = need_free(&work, err);
+    enum atl_code code = open_work(&work, task, spec, size, err);
     if (code == ATL_OK)
         code = halt(&work, false, err);
     return code == ATL_OK ? lxc_work_start(&work, err) : code;
@@ -92,9 +94,9 @@ static enum atl_code freeze(struct atl_task *task, const uint8_t *spec, size_t s
     enum atl_code code = lxc_work_init(&work, task, spec, size, err);
     if (code != ATL_OK)
         return code;
-    if (!cmp_lxc_running(&work.host, work.vmid, &run))
+    if (!work.driver->running(&work.host, work.vmid, &run))
         return atl_fail(err, ATL_E_STATE, NULL, "CT %" PRIu32 " not running", work.vmid);
-    return cmp_lxc_freeze(&work.host, work.vmid, frozen, err);
+    return work.driver->freeze(&work.host, work.vmid, frozen, err);
 }
 
 static enum atl_code task_suspend(struct atl_task *task, const uint8_t *spec, size_t size,

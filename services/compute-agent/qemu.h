@@ -8,23 +8,14 @@
 #include "core/config.h"
 #include "core/life.h"
 #include "engine.h"
+#include "facts.h"
 
 /* One guest that runs, as seen last. */
 struct qemu_vm {
     struct cmp_sample sample;
-    char *name; /* of a made-up guest, or NULL */
     atl_ns seen_at;
     double cpu; /* used share of its processors, 0..1 */
     uint64_t net_before, disk_before;
-};
-
-/* What the status view needs of a configuration, kept until the file changes. */
-struct qemu_facts {
-    uint32_t vmid;
-    uint32_t vcpus;
-    struct atl_revision revision;
-    uint64_t maxmem;
-    uint64_t maxdisk;
 };
 
 struct qemu_wait;
@@ -37,8 +28,7 @@ struct cmp_qemu {
     bool up;             /* the engine answers */
     struct qemu_vm *vms; /* sorted by vmid */
     size_t vm_count;
-    struct qemu_facts *facts; /* sorted by vmid */
-    size_t fact_count;
+    struct cmp_facts_table *facts;
     const char *accel; /* "kvm", "tcg"; NULL while the boot probe goes on */
     struct qemu_accel *probe;
     struct qemu_wait *waits; /* requests that wait for the end of a task */
@@ -75,6 +65,11 @@ ATL_MUST_CHECK enum atl_code qemu_need_root(struct atl_request *request, bool wa
 ATL_MUST_CHECK enum atl_code qemu_need_config(struct cmp_qemu *qemu, struct atl_request *request,
                                               uint32_t vmid, const Atoll__Qemu__V1__Config *config,
                                               struct atl_error *err);
+/* The same for what a change does to settings that are there: a drive that is a CD-ROM is changed or taken away
+ * with VM.Config.CDROM, any other with VM.Config.Disk. remove, revert: lists of names, or NULL. */
+ATL_MUST_CHECK enum atl_code qemu_need_change(struct cmp_qemu *qemu, struct atl_request *request,
+                                              uint32_t vmid, const Atoll__Qemu__V1__Config *set,
+                                              const char *remove, const char *revert, struct atl_error *err);
 
 /* Puts the hash of `cipassword` in its place. */
 ATL_MUST_CHECK enum atl_code qemu_hash_password(Atoll__Qemu__V1__Config *config, struct atl_arena *arena,

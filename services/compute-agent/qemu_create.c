@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atoll/pool/v1/pool.atl.h"
 #include "atoll/qemu/v1/work.atl.h"
 #include "atoll/storage/v1/volume.atl.h"
 #include "io/log.h"
@@ -57,7 +56,7 @@ static void unreserved(const struct atl_txn_result *result, void *user)
 {
     struct create *create = user;
     if (result->code != ATL_OK)
-        atl_log(ATL_WARNING, "reserved-left", "the reserved file of VM %" PRIu32 " stays for now: %s",
+        atl_log(ATL_WARNING, "reserved-left", "the reserved file of VM %" PRIu32 " could not be removed: %s",
                 create->in->vmid, result->error.text);
     create_end(create);
 }
@@ -90,29 +89,6 @@ static void begin_task(struct create *create)
     free(create);
 }
 
-static void pooled(const struct atl_reply *reply, void *user)
-{
-    struct create *create = user;
-    if (reply->code == ATL_OK) {
-        begin_task(create);
-        return;
-    }
-    create->error = reply->error;
-    unreserve(create);
-}
-
-/* Membership is in user.cfg, which is config-store's: asked for in the user's name. */
-static void join_pool(struct create *create)
-{
-    Atoll__Pool__V1__UpdatePoolByIdRequest request = ATOLL__POOL__V1__UPDATE_POOL_BY_ID_REQUEST__INIT;
-    char vms[16];
-    (void)snprintf(vms, sizeof vms, "%" PRIu32, create->in->vmid);
-    request.poolid = create->in->pool;
-    request.vms = vms;
-    (void)atl_bus_call(create->qemu->cmp->bus, &atl_rpc_pool_v1_Pools_UpdatePoolById, &request.base,
-                       &(const struct atl_call_options){.parent = create->request}, pooled, create);
-}
-
 /* --- 2: the id --------------------------------------------------------------------------------------------
  */
 
@@ -129,10 +105,7 @@ static void reserved(const struct atl_txn_result *result, void *user)
         return;
     }
     create->reserved = result->revision;
-    if (create->in->pool != NULL && create->in->pool[0] != '\0')
-        join_pool(create);
-    else
-        begin_task(create);
+    begin_task(create);
 }
 
 static void reserve(struct create *create)
@@ -150,7 +123,7 @@ static void reserve(struct create *create)
     cmp_file_write(&file, &text);
     atl_txn_init(&txn);
     atl_txn_absent(&txn, path);
-    atl_txn_put(&txn, path, text.data, text.length);
+    atl_txn_put_guest(&txn, path, text.data, text.length, create->in->pool);
     atl_txn_send(create->qemu->cmp->bus, &txn, 10 * ATL_SECOND, reserved, create);
 }
 
@@ -283,6 +256,8 @@ static enum atl_code check_request(struct create *create, struct atl_error *err)
 {
     struct cmp_qemu *qemu = create->qemu;
     enum atl_code code = qemu_need_root(create->request, create->in->lock != NULL, "lock", err);
+    if (code == ATL_OK)
+        code = cmp_need_pool(qemu->cmp, create->request, create->in->pool, err);
     if (code == ATL_OK)
         code = qemu_need_config(qemu, create->request, create->in->vmid, create->config, err);
     if (code == ATL_OK && cmp_config_file(qemu->cmp, "qemu-server", create->in->vmid) != NULL)

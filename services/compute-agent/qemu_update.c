@@ -43,37 +43,6 @@ static bool digest_differs(const char *digest, const struct atl_file *text)
     return strcasecmp(now, digest) != 0;
 }
 
-/* Fields that deletion touches need the same rights as setting them; the annotations see parameters only. */
-static enum atl_code need_removal(const struct update *update, struct atl_error *err)
-{
-    static const char *const disk[] = {"VM.Config.Disk", NULL};
-    static const char *const net[] = {"VM.Config.Network", NULL};
-    char path[32];
-    (void)snprintf(path, sizeof path, "/vms/%" PRIu32, update->vmid);
-    const struct atl_principal *principal = atl_request_principal(update->request);
-    const char *lists[] = {update->remove, update->revert};
-    for (size_t i = 0; i < ATL_COUNT(lists); i++) {
-        for (const char *at = lists[i] != NULL ? lists[i] : ""; *at != '\0';) {
-            size_t length = strcspn(at, ",; ");
-            enum cmp_bus bus = CMP_IDE;
-            uint32_t index = 0;
-            const char *name = atl_arena_strndup(atl_request_arena(update->request), at, length);
-            enum atl_code code = ATL_OK;
-            if (cmp_drive_name(name, &bus, &index) || strncmp(name, "unused", 6) == 0)
-                code = atl_keeper_need(update->qemu->cmp->keeper, principal, path, disk, err);
-            else if (strncmp(name, "net", 3) == 0)
-                code = atl_keeper_need(update->qemu->cmp->keeper, principal, path, net, err);
-            else if (strcmp(name, "args") == 0 || strcmp(name, "hookscript") == 0)
-                code = qemu_need_root(update->request, true, name, err);
-            if (code != ATL_OK)
-                return code;
-            at += length;
-            at += strspn(at, ",; ");
-        }
-    }
-    return ATL_OK;
-}
-
 /* Everything that can be known now; the plan says whether a worker is needed. */
 static enum atl_code preview(struct update *update, struct cmp_file *ret_file,
                              const struct atl_file **ret_text, struct cmp_update_plan *ret_plan,
@@ -116,7 +85,8 @@ static enum atl_code check_rights(struct update *update, struct atl_error *err)
     if (code == ATL_OK)
         code = qemu_need_config(update->qemu, update->request, update->vmid, update->set, err);
     if (code == ATL_OK)
-        code = need_removal(update, err);
+        code = qemu_need_change(update->qemu, update->request, update->vmid, update->set, update->remove,
+                                update->revert, err);
     return code == ATL_OK ? qemu_hash_password(update->set, atl_request_arena(update->request), err) : code;
 }
 
@@ -209,38 +179,56 @@ static void update_now(const struct update *from)
                       update);
 }
 
-static void answer_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
+/* What the methods share: both messages have these fields, each at its own place. */
+#define UPDATE_OF(in, of_request, of_qemu)                                                                   \
+    {                                                                                                        \
+        .qemu = (of_qemu), .request = (of_request), .vmid = (in)->vmid, .set = (in)->config,                 \
+        .remove = (in)->delete_, .revert = (in)->revert, .digest = (in)->digest,                             \
+        .force = (in)->has_force && (in)->force, .skiplock = (in)->has_skiplock && (in)->skiplock            \
+    }
+
+/* Rights and everything that can be known now; a change that is refused has been answered. */
+static bool admit(struct update *update, struct cmp_update_plan *ret_plan)
 {
-    const Atoll__Qemu__V1__UpdateConfigRequest *in = (const Atoll__Qemu__V1__UpdateConfigRequest *)input;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct update update = {.qemu = user,
-                            .request = request,
-                            .vmid = in->vmid,
-                            .set = in->config,
-                            .remove = in->delete_,
-                            .revert = in->revert,
-                            .digest = in->digest,
-                            .force = in->has_force && in->force,
-                            .skiplock = in->has_skiplock && in->skiplock};
+    struct atl_arena *arena = atl_request_arena(update->request);
     struct cmp_file file;
-    struct cmp_update_plan plan = {0};
     const struct atl_file *text = NULL;
     struct atl_error error = {0};
     struct atl_errors *errors = atl_arena_new(arena, struct atl_errors);
-    Atoll__Qemu__V1__Work *work = NULL;
-    fill_macs(update.set, arena);
-    enum atl_code code = check_rights(&update, &error);
+    fill_macs(update->set, arena);
+    enum atl_code code = check_rights(update, &error);
     if (code == ATL_OK)
-        code = preview(&update, &file, &text, &plan, errors, &error);
-    bool worker = plan.hot_count > 0 || plan.freed_count > 0 || makes_volumes(&update) || !update.qemu->known;
-    if (code == ATL_OK && worker)
-        code = to_work(&update, &work, &error);
+        code = preview(update, &file, &text, ret_plan, errors, &error);
     if (code != ATL_OK)
-        atl_request_fail(request, &error, errors);
-    else if (worker)
-        qemu_task_wait(update.qemu, request, "qmconfig", update.vmid, work);
-    else
+        atl_request_fail(update->request, &error, errors);
+    return code == ATL_OK;
+}
+
+/* The order for a worker; one that cannot be made has been answered. */
+static Atoll__Qemu__V1__Work *order(const struct update *update)
+{
+    Atoll__Qemu__V1__Work *work = NULL;
+    struct atl_error error = {0};
+    if (to_work(update, &work, &error) == ATL_OK)
+        return work;
+    atl_request_fail(update->request, &error, NULL);
+    return NULL;
+}
+
+static void answer_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Qemu__V1__UpdateConfigRequest *in = (const Atoll__Qemu__V1__UpdateConfigRequest *)input;
+    struct update update = UPDATE_OF(in, request, user);
+    struct cmp_update_plan plan = {0};
+    if (!admit(&update, &plan))
+        return;
+    if (plan.hot_count == 0 && plan.freed_count == 0 && !makes_volumes(&update) && update.qemu->known) {
         update_now(&update);
+        return;
+    }
+    Atoll__Qemu__V1__Work *work = order(&update);
+    if (work != NULL)
+        qemu_task_wait(update.qemu, request, "qmconfig", update.vmid, work);
 }
 
 void qemu_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -253,34 +241,12 @@ static void answer_update_task(struct atl_request *request, const ProtobufCMessa
 {
     const Atoll__Qemu__V1__UpdateConfigTaskRequest *in =
         (const Atoll__Qemu__V1__UpdateConfigTaskRequest *)input;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct update update = {.qemu = user,
-                            .request = request,
-                            .vmid = in->vmid,
-                            .set = in->config,
-                            .remove = in->delete_,
-                            .revert = in->revert,
-                            .digest = in->digest,
-                            .force = in->has_force && in->force,
-                            .skiplock = in->has_skiplock && in->skiplock};
-    struct cmp_file file;
+    struct update update = UPDATE_OF(in, request, user);
     struct cmp_update_plan plan = {0};
-    const struct atl_file *text = NULL;
-    struct atl_error error = {0};
-    struct atl_errors *errors = atl_arena_new(arena, struct atl_errors);
-    Atoll__Qemu__V1__Work *work = NULL;
-    fill_macs(update.set, arena);
-    enum atl_code code = check_rights(&update, &error);
-    if (code == ATL_OK)
-        code = preview(&update, &file, &text, &plan, errors, &error);
-    if (code == ATL_OK)
-        code = to_work(&update, &work, &error);
-    if (code != ATL_OK) {
-        atl_request_fail(request, &error, errors);
-        return;
-    }
-    cmp_task_reply(update.qemu->cmp, request, "qmconfig", atl_arena_format(arena, "%" PRIu32, update.vmid),
-                   &work->base);
+    const Atoll__Qemu__V1__Work *work = admit(&update, &plan) ? order(&update) : NULL;
+    if (work != NULL)
+        cmp_task_reply(update.qemu->cmp, request, "qmconfig",
+                       atl_arena_format(atl_request_arena(request), "%" PRIu32, update.vmid), &work->base);
 }
 
 void qemu_update_task(struct atl_request *request, const ProtobufCMessage *input, void *user)

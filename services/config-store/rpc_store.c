@@ -201,20 +201,47 @@ static void forget_guest(struct atl_acl *acl, uint32_t vmid)
             (void)atl_acl_drop_rule(acl, &acl->rules[i - 1]); /* it is there */
 }
 
-/* A guest that goes leaves its pool and takes the rules on it along, in the same transaction: the next guest
- * of that id must not inherit them. `ops` has room for one more. */
-static enum atl_code forget_guests(struct cfg *cfg, struct cfg_txn *txn, struct cfg_op *ops,
-                                   struct atl_arena *arena, struct atl_error *err)
+static enum atl_code join_pool(struct atl_acl *acl, const Atoll__Store__V1__Operation *put,
+                               struct atl_arena *arena, struct atl_error *err)
+{
+    char id[16];
+    struct cfg_guest_path made = cfg_guest_path(put->path);
+    struct atl_pool *pool = atl_acl_pool(acl, put->pool);
+    if (strcmp(put->kind, "put") != 0 || made.type == CFG_NO_GUEST)
+        return atl_fail(err, ATL_E_INVALID, "pool", "only a guest's new file can join a pool");
+    if (pool == NULL)
+        return atl_fail(err, ATL_E_ABSENT, "pool", "pool '%s' does not exist", put->pool);
+    (void)snprintf(id, sizeof id, "%u", made.vmid);
+    if (!atl_list_has(&pool->guests, id))
+        atl_list_add(&pool->guests, id, arena);
+    return ATL_OK;
+}
+
+static bool joins(const Atoll__Store__V1__Operation *operation)
+{
+    return operation->pool != NULL && operation->pool[0] != '\0';
+}
+
+/* What becomes of user.cfg in the same transaction: a guest that is made joins its pool; one that goes leaves
+ * its pool and takes the rules on it along, for the next guest of that id must not inherit them. `ops` has
+ * room for one more. */
+static enum atl_code follow_guests(struct cfg *cfg, const Atoll__Store__V1__TxnRequest *message,
+                                   struct cfg_txn *txn, struct cfg_op *ops, struct atl_arena *arena,
+                                   struct atl_error *err)
 {
     struct atl_acl *acl = NULL;
     size_t size = 0;
     const char *text = cfg_text_ahead(cfg, CFG_USERS, &size);
-    for (size_t i = 0; i < txn->op_count; i++) {
-        if (!guest_goes(txn, i))
+    for (size_t i = 0; i < message->n_operation; i++) {
+        bool goes = guest_goes(txn, i);
+        if (!goes && !joins(message->operation[i]))
             continue;
         if (acl == NULL)
             acl = atl_acl_parse(text, size, arena, NULL);
-        forget_guest(acl, cfg_guest_path(txn->ops[i].path).vmid);
+        if (goes)
+            forget_guest(acl, cfg_guest_path(txn->ops[i].path).vmid);
+        else if (join_pool(acl, message->operation[i], arena, err) != ATL_OK)
+            return err->code;
     }
     if (acl == NULL)
         return ATL_OK;
@@ -224,7 +251,8 @@ static enum atl_code forget_guests(struct cfg *cfg, struct cfg_txn *txn, struct 
         return ATL_OK;
     if (txn->op_count == CFG_TXN_OPS_MAX)
         return atl_fail(err, ATL_E_LIMIT, "operation",
-                        "a transaction that removes guests may have %d operations", CFG_TXN_OPS_MAX - 1);
+                        "a transaction with guests that come or go may have %d operations",
+                        CFG_TXN_OPS_MAX - 1);
     ops[txn->op_count++] = (struct cfg_op){.kind = CFG_PUT,
                                            .path = CFG_USERS,
                                            .bytes = atl_arena_copy(arena, out.data, out.length),
@@ -250,7 +278,7 @@ static enum atl_code take_txn(struct cfg *cfg, const char *service,
                             .compare_count = message->n_compare,
                             .ops = ops,
                             .op_count = message->n_operation};
-    return code == ATL_OK ? forget_guests(cfg, txn, ops, arena, err) : code;
+    return code == ATL_OK ? follow_guests(cfg, message, txn, ops, arena, err) : code;
 }
 
 struct txn_answer {
