@@ -121,14 +121,13 @@ static enum atl_code write_batch(struct cfg_store *store, struct atl_error *err)
             changes[i].size = change->new->size;
         }
     }
-    int64_t now = atl_clock_wall_seconds();
     const struct cfg_engine_commit commit = {
         .changes = changes,
         .change_count = store->batch.count,
         .requests = store->requests,
         .request_count = store->request_count,
         .number = store->tree.number,
-        .forget_before = cfg_done_forget(&store->done, now) ? now - CFG_DONE_LIFE : 0,
+        .forget_through = cfg_done_forget(&store->done, atl_clock_wall_seconds()),
     };
     enum atl_code code = store->driver->commit(store->engine, &commit, err);
     free(changes);

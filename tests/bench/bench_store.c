@@ -23,15 +23,7 @@
 #include "io/mirror.h"
 #include "pure/codec.h"
 
-enum {
-    WRITES = 2000,
-    READS = 10000,
-    GUESTS = 10000,
-    LISTS = 50,
-    PIPELINED = 64,
-    CONTENT = 1024,
-    PER_TXN = 100
-};
+enum { WRITES = 2000, GUESTS = 10000, LISTS = 50, PIPELINED = 64, CONTENT = 1024, PER_TXN = 100 };
 
 static struct cfg_fixture f;
 
@@ -110,27 +102,43 @@ static void prepare_write(struct atl_txn *txn)
     atl_txn_put(txn, "bench/file", content, sizeof content);
 }
 
-/* In turns, so that whatever else the disk does meets both. */
-static void bench_writes(size_t writes, double *ret_bare, double *ret_write)
+static double call_once(const struct atl_rpc *rpc, const void *input, const struct atl_call_options *options)
 {
-    double *bare = atl_alloc0(writes * sizeof *bare);
-    double *write = atl_alloc0(writes * sizeof *write);
-    struct atl_txn txn ATL_TXN_AT_EXIT;
     struct atl_error err = {0};
+    atl_ns start = atl_clock_monotonic();
+    must(cfg_fixture_call(&f, f.cli, rpc, input, options, NULL, &err), &err);
+    double took = since(start);
+    atl_arena_reset(&f.arena);
+    return took;
+}
+
+enum { BARE, WRITE, CALL, READ, KINDS };
+
+/* One of each in turns, so that whatever else the machine and its disk do meets all alike: medians. */
+static void bench_turns(size_t rounds, double ret_medians[KINDS])
+{
+    static char path[] = "bench/file";
+    double *samples[KINDS];
+    for (size_t kind = 0; kind < KINDS; kind++)
+        samples[kind] = atl_alloc0(rounds * sizeof(double));
+    Atoll__Store__V1__GetRequest get = ATOLL__STORE__V1__GET_REQUEST__INIT;
+    get.path = path;
+    Atoll__Bus__V1__PingRequest ping = ATOLL__BUS__V1__PING_REQUEST__INIT;
+    const struct atl_call_options to_store = {.service = "config-store"};
+    struct atl_txn txn ATL_TXN_AT_EXIT;
     void *engine = open_engine();
     prepare_write(&txn);
-    for (size_t i = 0; i < writes; i++) {
-        bare[i] = bare_write(engine, i);
-        atl_ns start = atl_clock_monotonic();
-        must(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Store_Txn, &txn.request, NULL, NULL, &err), &err);
-        write[i] = since(start);
-        atl_arena_reset(&f.arena);
+    for (size_t i = 0; i < rounds; i++) {
+        samples[BARE][i] = bare_write(engine, i);
+        samples[WRITE][i] = call_once(&atl_rpc_store_v1_Store_Txn, &txn.request, NULL);
+        samples[CALL][i] = call_once(&atl_bus_rpc_ping, &ping, &to_store);
+        samples[READ][i] = call_once(&atl_rpc_store_v1_Store_Get, &get, NULL);
     }
     cfg_engine_sqlite.close(engine);
-    *ret_bare = median(bare, writes);
-    *ret_write = median(write, writes);
-    free(bare);
-    free(write);
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        ret_medians[kind] = median(samples[kind], rounds);
+        free(samples[kind]);
+    }
 }
 
 struct pipeline {
@@ -166,22 +174,6 @@ static double bench_pipeline(size_t writes)
     double each = since(start) / (double)writes;
     atl_txn_done(&pipeline.txn);
     return each;
-}
-
-/* --- reads
- * -------------------------------------------------------------------------------------------------- */
-
-static double bench_call(const struct atl_rpc *rpc, const void *input, const struct atl_call_options *options,
-                         size_t count, double *samples)
-{
-    struct atl_error err = {0};
-    for (size_t i = 0; i < count; i++) {
-        atl_ns start = atl_clock_monotonic();
-        must(cfg_fixture_call(&f, f.cli, rpc, input, options, NULL, &err), &err);
-        samples[i] = since(start);
-        atl_arena_reset(&f.arena);
-    }
-    return median(samples, count);
 }
 
 /* --- ten thousand guests
@@ -313,21 +305,17 @@ int main(int argc, char **argv)
     size_t writes = argc > 1 ? strtoul(argv[1], NULL, 10) : WRITES;
     if (writes < PIPELINED)
         writes = PIPELINED;
-    double *samples = atl_alloc0(READS * sizeof *samples);
+    double *samples = atl_alloc0(LISTS * sizeof *samples);
     struct atl_arena keep ATL_ARENA_AT_EXIT = {0};
     cfg_fixture_init(&f);
     cfg_fixture_start(&f);
-    double bare = 0;
-    double write = 0;
-    bench_writes(writes, &bare, &write);
+    double turns[KINDS];
+    bench_turns(writes, turns);
+    double bare = turns[BARE];
+    double write = turns[WRITE];
+    double call = turns[CALL];
+    double read = turns[READ];
     double shared = bench_pipeline(writes * 4);
-    char path[] = "bench/file";
-    Atoll__Store__V1__GetRequest get = ATOLL__STORE__V1__GET_REQUEST__INIT;
-    get.path = path;
-    Atoll__Bus__V1__PingRequest ping = ATOLL__BUS__V1__PING_REQUEST__INIT;
-    const struct atl_call_options to_store = {.service = "config-store"};
-    double call = bench_call(&atl_bus_rpc_ping, &ping, &to_store, READS, samples);
-    double read = bench_call(&atl_rpc_store_v1_Store_Get, &get, NULL, READS, samples);
     make_guests();
     push_status();
     struct atl_call_options root = root_assertion(&keep);

@@ -68,10 +68,14 @@ const struct cfg_done_entry *cfg_done_find(const struct cfg_done *done, const ui
     return NULL;
 }
 
-bool cfg_done_forget(struct cfg_done *done, int64_t now)
+uint64_t cfg_done_forget(struct cfg_done *done, int64_t now)
 {
-    size_t before = done->count;
-    while (done->oldest != NULL && done->oldest->at < now - CFG_DONE_LIFE)
+    uint64_t number = 0;
+    if (done->oldest == NULL || done->oldest->at >= now - CFG_DONE_LIFE - CFG_DONE_SLACK)
+        return 0;
+    while (done->oldest != NULL && done->oldest->at < now - CFG_DONE_LIFE) {
+        number = done->oldest->number;
         drop_oldest(done);
-    return done->count != before;
+    }
+    return number;
 }

@@ -4,7 +4,7 @@
 
 #include "pure/base.h"
 
-enum { CFG_DONE_ID_SIZE = 16, CFG_DONE_MAX = 262144, CFG_DONE_LIFE = 600 /* seconds */ };
+enum { CFG_DONE_ID_SIZE = 16, CFG_DONE_MAX = 262144, CFG_DONE_LIFE = 600 /* seconds */, CFG_DONE_SLACK = 60 };
 
 struct cfg_done_entry {
     struct cfg_done_entry *next_same; /* of the same bucket */
@@ -27,7 +27,8 @@ void cfg_done_free(struct cfg_done *done);
 void cfg_done_add(struct cfg_done *done, const uint8_t id[CFG_DONE_ID_SIZE], uint64_t number, int64_t at);
 /* The entry, or NULL. */
 const struct cfg_done_entry *cfg_done_find(const struct cfg_done *done, const uint8_t id[CFG_DONE_ID_SIZE]);
-/* Drops what is older than ten minutes; true if something went. */
-bool cfg_done_forget(struct cfg_done *done, int64_t now);
+/* Drops what is older than ten minutes, once a minute; returns the newest revision that went, 0: nothing did.
+ */
+uint64_t cfg_done_forget(struct cfg_done *done, int64_t now);
 
 #endif

@@ -23,7 +23,7 @@ struct cfg_engine_change {
 /* A request that was done, so that a retry is not done again. */
 struct cfg_engine_request {
     uint8_t id[CFG_REQUEST_ID_SIZE];
-    uint64_t number; /* the revision it made */
+    uint64_t number; /* the revision it made: no two have the same */
     int64_t at;      /* wall clock, seconds */
 };
 
@@ -32,8 +32,8 @@ struct cfg_engine_commit {
     size_t change_count;
     const struct cfg_engine_request *requests;
     size_t request_count;
-    uint64_t number;       /* the tree's revision behind it */
-    int64_t forget_before; /* requests that are older may go; 0: none now */
+    uint64_t number;         /* the tree's revision behind it */
+    uint64_t forget_through; /* requests up to this revision may go; 0: none now */
 };
 
 /* Where load() puts what it finds; a callback that fails ends it. */

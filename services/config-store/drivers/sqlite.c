@@ -3,6 +3,11 @@
  *
  * Write-ahead log and synchronous=FULL: a commit returns after one sync of the log. The lock is exclusive and
  * held while we run, so that no second config-store can open the same tree, and no shared memory is needed.
+ *
+ * Each page that a commit touches goes to the log whole, so the tables are laid out to touch few: a file of
+ * up to 4 KiB that changes is one page (with rowids; without them 1 KiB would already need an overflow page),
+ * the recorded requests grow at one end and are forgotten at the other, and the newest of them says the
+ * revision, which has a row of its own for commits without a request.
  */
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -27,19 +32,35 @@ static const char *const texts[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [PUT] = "INSERT OR REPLACE INTO file(path, number, bytes) VALUES(?1, ?2, ?3)",
-    [REMOVE] = "DELETE FROM file WHERE path = ?1",
-    [RECORD] = "INSERT OR REPLACE INTO request(id, number, at) VALUES(?1, ?2, ?3)",
-    [FORGET] = "DELETE FROM request WHERE at < ?1",
+    [PUT] = "INSERT INTO tree(path, number, bytes) VALUES(?1, ?2, ?3)"
+            " ON CONFLICT(path) DO UPDATE SET number = excluded.number, bytes = excluded.bytes",
+    [REMOVE] = "DELETE FROM tree WHERE path = ?1",
+    [RECORD] = "INSERT OR REPLACE INTO done(id, number, at) VALUES(?1, ?2, ?3)",
+    [FORGET] = "DELETE FROM done WHERE number <= ?1",
     [REVISION] = "UPDATE revision SET number = ?1",
 };
 
+/* The order of the first two matters: exclusive before the first access of the log, so that it needs no
+ * shared memory. */
 static const char *const schema[] = {
-    "CREATE TABLE IF NOT EXISTS file(path TEXT PRIMARY KEY, number INTEGER, bytes BLOB) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS request(id BLOB PRIMARY KEY, number INTEGER, at INTEGER) WITHOUT ROWID",
+    "PRAGMA locking_mode=EXCLUSIVE",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA trusted_schema=OFF",
+    "CREATE TABLE IF NOT EXISTS tree(path TEXT PRIMARY KEY, number INTEGER, bytes BLOB)",
+    "CREATE TABLE IF NOT EXISTS done(number INTEGER PRIMARY KEY, at INTEGER, id BLOB)",
     "CREATE TABLE IF NOT EXISTS revision(one INTEGER PRIMARY KEY, epoch INTEGER, number INTEGER)",
     "INSERT OR IGNORE INTO revision(one, epoch, number) VALUES(1, 1, 0)",
 };
+
+/* From the tables of the first layout, whole or not at all. */
+static const char *const move_old =
+    "BEGIN IMMEDIATE;"
+    "INSERT INTO tree(path, number, bytes) SELECT path, number, bytes FROM file;"
+    "INSERT OR REPLACE INTO done(number, at, id) SELECT number, at, id FROM request;"
+    "DROP TABLE file;"
+    "DROP TABLE request;"
+    "COMMIT";
 
 struct engine {
     sqlite3 *db;
@@ -63,22 +84,23 @@ static void engine_close(void *self)
     free(engine);
 }
 
+static bool execute(struct engine *engine, const char *text)
+{
+    return sqlite3_exec(engine->db, text, NULL, NULL, NULL) == SQLITE_OK;
+}
+
 static enum atl_code prepare(struct engine *engine, const struct cfg_engine_options *options,
                              struct atl_error *err)
 {
-    /* The order matters: exclusive before the first access of the log, so that it needs no shared memory. */
-    const char *safe = options->unsafe ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=FULL";
-    const char *const steps[] = {"PRAGMA locking_mode=EXCLUSIVE",
-                                 "PRAGMA journal_mode=WAL",
-                                 safe,
-                                 "PRAGMA trusted_schema=OFF",
-                                 schema[0],
-                                 schema[1],
-                                 schema[2],
-                                 schema[3]};
-    for (size_t i = 0; i < ATL_COUNT(steps); i++)
-        if (sqlite3_exec(engine->db, steps[i], NULL, NULL, NULL) != SQLITE_OK)
+    for (size_t i = 0; i < ATL_COUNT(schema); i++)
+        if (!execute(engine, schema[i]))
             return fail(engine, "opening", err);
+    if (options->unsafe && !execute(engine, "PRAGMA synchronous=OFF"))
+        return fail(engine, "opening", err);
+    bool old = sqlite3_table_column_metadata(engine->db, NULL, "file", NULL, NULL, NULL, NULL, NULL, NULL) ==
+               SQLITE_OK;
+    if (old && !execute(engine, move_old))
+        return fail(engine, "bringing its tables up to date", err);
     for (size_t i = 0; i < STATEMENTS; i++)
         if (sqlite3_prepare_v3(engine->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &engine->statements[i],
                                NULL) != SQLITE_OK)
@@ -113,7 +135,10 @@ static enum atl_code load_revision(struct engine *engine, const struct cfg_engin
                                    struct atl_error *err)
 {
     sqlite3_stmt *query = NULL;
-    if (sqlite3_prepare_v2(engine->db, "SELECT epoch, number FROM revision", -1, &query, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(
+            engine->db,
+            "SELECT epoch, max(number, (SELECT coalesce(max(number), 0) FROM done)) FROM revision", -1,
+            &query, NULL) != SQLITE_OK)
         return fail(engine, "reading the revision", err);
     bool found = sqlite3_step(query) == SQLITE_ROW;
     if (found)
@@ -127,7 +152,7 @@ static enum atl_code load_files(struct engine *engine, const struct cfg_engine_s
                                 struct atl_error *err)
 {
     sqlite3_stmt *query = NULL;
-    if (sqlite3_prepare_v2(engine->db, "SELECT path, number, bytes FROM file ORDER BY path", -1, &query,
+    if (sqlite3_prepare_v2(engine->db, "SELECT path, number, bytes FROM tree ORDER BY path", -1, &query,
                            NULL) != SQLITE_OK)
         return fail(engine, "reading the files", err);
     enum atl_code code = ATL_OK;
@@ -152,7 +177,7 @@ static enum atl_code load_requests(struct engine *engine, const struct cfg_engin
                                    struct atl_error *err)
 {
     sqlite3_stmt *query = NULL;
-    if (sqlite3_prepare_v2(engine->db, "SELECT id, number, at FROM request ORDER BY at", -1, &query, NULL) !=
+    if (sqlite3_prepare_v2(engine->db, "SELECT id, number, at FROM done ORDER BY number", -1, &query, NULL) !=
         SQLITE_OK)
         return fail(engine, "reading the requests", err);
     int rc;
@@ -208,6 +233,12 @@ static bool write_request(struct engine *engine, const struct cfg_engine_request
            sqlite3_bind_int64(statement, 3, request->at) == SQLITE_OK && run(engine, RECORD);
 }
 
+static bool run_number(struct engine *engine, enum statement which, uint64_t number)
+{
+    return sqlite3_bind_int64(engine->statements[which], 1, (sqlite3_int64)number) == SQLITE_OK &&
+           run(engine, which);
+}
+
 static bool write_all(struct engine *engine, const struct cfg_engine_commit *commit)
 {
     for (size_t i = 0; i < commit->change_count; i++)
@@ -216,12 +247,12 @@ static bool write_all(struct engine *engine, const struct cfg_engine_commit *com
     for (size_t i = 0; i < commit->request_count; i++)
         if (!write_request(engine, &commit->requests[i]))
             return false;
-    if (commit->forget_before != 0 &&
-        (sqlite3_bind_int64(engine->statements[FORGET], 1, commit->forget_before) != SQLITE_OK ||
-         !run(engine, FORGET)))
+    if (commit->forget_through != 0 && !run_number(engine, FORGET, commit->forget_through))
         return false;
-    return sqlite3_bind_int64(engine->statements[REVISION], 1, (sqlite3_int64)commit->number) == SQLITE_OK &&
-           run(engine, REVISION);
+    bool said = commit->request_count > 0 &&
+                commit->requests[commit->request_count - 1].number == commit->number &&
+                commit->forget_through < commit->number;
+    return said || run_number(engine, REVISION, commit->number);
 }
 
 static enum atl_code engine_commit(void *self, const struct cfg_engine_commit *commit, struct atl_error *err)

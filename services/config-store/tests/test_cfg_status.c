@@ -214,13 +214,17 @@ static void done_requests_are_remembered_for_ten_minutes(void **state)
     cfg_done_init(&done);
     static const uint8_t one[CFG_DONE_ID_SIZE] = {1};
     static const uint8_t two[CFG_DONE_ID_SIZE] = {1, 2, 3, 4, 5};
+    static const uint8_t three[CFG_DONE_ID_SIZE] = {3};
     cfg_done_add(&done, one, 7, 1000);
     cfg_done_add(&done, two, 8, 1001);
     assert_int_equal(cfg_done_find(&done, one)->number, 7);
-    assert_false(cfg_done_forget(&done, 1000 + CFG_DONE_LIFE));
-    assert_true(cfg_done_forget(&done, 1001 + CFG_DONE_LIFE));
+    assert_int_equal(cfg_done_forget(&done, 1000 + CFG_DONE_LIFE + CFG_DONE_SLACK), 0);
+    assert_non_null(cfg_done_find(&done, one));
+    cfg_done_add(&done, three, 9, 1001 + CFG_DONE_SLACK);
+    assert_int_equal(cfg_done_forget(&done, 1001 + CFG_DONE_LIFE + CFG_DONE_SLACK), 8);
     assert_null(cfg_done_find(&done, one));
-    assert_int_equal(cfg_done_find(&done, two)->number, 8);
+    assert_null(cfg_done_find(&done, two));
+    assert_int_equal(cfg_done_find(&done, three)->number, 9);
     cfg_done_free(&done);
 }
 
