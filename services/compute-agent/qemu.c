@@ -82,16 +82,6 @@ static void take_sample(const struct qemu_vm *before, const struct cmp_sample *n
         vm->seen_at = before->seen_at; /* the next sample measures over the whole span */
         vm->sample.cpu_ns = before->sample.cpu_ns;
     }
-    vm->sample.name = NULL;
-    if (now->name != NULL)
-        vm->name = atl_strdup(now->name);
-}
-
-static void vms_free(struct qemu_vm *vms, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        free(vms[i].name);
-    free(vms);
 }
 
 void qemu_take_samples(const struct cmp_sample *samples, size_t count, void *user)
@@ -117,7 +107,7 @@ void qemu_take_samples(const struct cmp_sample *samples, size_t count, void *use
         a += left <= right;
         b += right <= left;
     }
-    vms_free(old, old_count);
+    free(old);
     if (!qemu->known)
         cmp_push_soon(qemu->cmp->push);
     qemu->known = true;
@@ -177,63 +167,49 @@ static Atoll__Store__V1__GuestStatus *status_new(struct atl_arena *arena, uint32
     return guest;
 }
 
-struct status_walk {
-    struct cmp_qemu *qemu;
-    struct cmp_status *status;
-    size_t room;
-    struct qemu_facts *facts; /* of this walk; they replace those of the last */
-    size_t fact_count;
-    size_t fact_room;
-};
-
-static int facts_order(const void *a, const void *b)
+/* What the file says, as lists show it. */
+static enum atl_code read_facts(const struct atl_file *file, struct cmp_facts *facts)
 {
-    const struct qemu_facts *left = a;
-    const struct qemu_facts *right = b;
-    return left->vmid < right->vmid ? -1 : left->vmid > right->vmid;
-}
-
-/* Reading a configuration costs tens of microseconds, and a node may have thousands. */
-static bool facts_of_file(struct status_walk *walk, uint32_t vmid, const struct atl_file *file,
-                          struct qemu_facts *ret_facts)
-{
-    const struct qemu_facts key = {.vmid = vmid};
-    const struct qemu_facts *old = NULL;
-    struct cmp_file config;
-    if (walk->qemu->fact_count > 0)
-        old = bsearch(&key, walk->qemu->facts, walk->qemu->fact_count, sizeof key, facts_order);
-    if (old != NULL && old->revision.epoch == file->revision.epoch &&
-        old->revision.number == file->revision.number) {
-        *ret_facts = *old;
-        return true;
-    }
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    if (cmp_file_read(file->bytes, file->size, &arena, &config, NULL) != ATL_OK)
-        return false;
-    *ret_facts = (struct qemu_facts){.vmid = vmid,
-                                     .revision = file->revision,
-                                     .vcpus = cmp_vcpus_now(config.main->config),
-                                     .maxmem = cmp_memory_mib(config.main->config) << 20,
-                                     .maxdisk = disk_size(config.main->config, &arena)};
-    return true;
+    struct cmp_file data;
+    enum atl_code code = cmp_file_read(file->bytes, file->size, &arena, &data, NULL);
+    if (code != ATL_OK)
+        return code;
+    const Atoll__Qemu__V1__Config *config = data.main->config;
+    facts->template_ = config->has_template_ && config->template_;
+    facts->cpus = cmp_vcpus_now(config);
+    facts->maxmem = cmp_memory_mib(config) << 20;
+    facts->maxdisk = disk_size(config, &arena);
+    facts->name = config->name != NULL ? atl_strdup(config->name) : NULL;
+    facts->tags = config->tags != NULL ? atl_strdup(config->tags) : NULL;
+    facts->lock = data.main->state->lock != NULL ? atl_strdup(data.main->state->lock) : NULL;
+    return ATL_OK;
 }
 
-static void facts_keep(struct status_walk *walk, const struct qemu_facts *facts)
+static void status(void *self, struct cmp_status *out)
 {
-    if (walk->fact_count == walk->fact_room) {
-        walk->fact_room = walk->fact_room * 2 + 64;
-        walk->facts = atl_realloc(walk->facts, walk->fact_room * sizeof *walk->facts);
+    const struct cmp_qemu *qemu = self;
+    size_t count = cmp_facts_count(qemu->facts);
+    out->guests = atl_arena_array(out->arena, Atoll__Store__V1__GuestStatus *, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct cmp_facts *facts = cmp_facts_at(qemu->facts, i);
+        const struct qemu_vm *vm = qemu_vm_find(qemu, facts->vmid);
+        Atoll__Store__V1__GuestStatus *guest =
+            status_new(out->arena, facts->vmid, vm != NULL ? vm->sample.state : CMP_STOPPED);
+        if (!qemu->known)
+            guest->status = atl_arena_strdup(out->arena, "unknown");
+        guest->has_maxcpu = guest->has_maxmem = guest->has_maxdisk = true;
+        guest->maxcpu = facts->cpus;
+        guest->maxmem = facts->maxmem;
+        guest->maxdisk = facts->maxdisk;
+        if (vm != NULL)
+            status_running(vm, guest);
+        out->guests[out->guest_count++] = guest;
     }
-    walk->facts[walk->fact_count++] = *facts;
 }
 
-static void status_add(struct status_walk *walk, Atoll__Store__V1__GuestStatus *guest)
-{
-    struct cmp_status *status = walk->status;
-    status->guests = atl_arena_grow(status->arena, status->guests, status->guest_count, &walk->room,
-                                    sizeof(Atoll__Store__V1__GuestStatus *));
-    status->guests[status->guest_count++] = guest;
-}
+/* --- start with the node ----------------------------------------------------------------------------------
+ */
 
 static uint32_t path_vmid(const char *path)
 {
@@ -242,58 +218,6 @@ static uint32_t path_vmid(const char *path)
     unsigned long vmid = base != NULL ? strtoul(base + 1, &end, 10) : 0;
     return vmid >= 100 && vmid <= 999999999 && strcmp(end, ".conf") == 0 ? (uint32_t)vmid : 0;
 }
-
-static void status_file(const char *path, const struct atl_file *file, void *user)
-{
-    struct status_walk *walk = user;
-    struct atl_arena *arena = walk->status->arena;
-    struct qemu_facts facts;
-    uint32_t vmid = path_vmid(path);
-    if (vmid == 0 || !facts_of_file(walk, vmid, file, &facts))
-        return;
-    facts_keep(walk, &facts);
-    const struct qemu_vm *vm = qemu_vm_find(walk->qemu, vmid);
-    Atoll__Store__V1__GuestStatus *guest =
-        status_new(arena, vmid, vm != NULL ? vm->sample.state : CMP_STOPPED);
-    if (!walk->qemu->known)
-        guest->status = atl_arena_strdup(arena, "unknown");
-    guest->has_maxcpu = guest->has_maxmem = guest->has_maxdisk = true;
-    guest->maxcpu = facts.vcpus;
-    guest->maxmem = facts.maxmem;
-    guest->maxdisk = facts.maxdisk;
-    if (vm != NULL)
-        status_running(vm, guest);
-    status_add(walk, guest);
-}
-
-static void status(void *self, struct cmp_status *out)
-{
-    struct cmp_qemu *qemu = self;
-    struct status_walk walk = {.qemu = qemu, .status = out};
-    char prefix[160];
-    (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", qemu->cmp->options.node);
-    atl_mirror_each(qemu->cmp->mirror, prefix, status_file, &walk);
-    if (walk.fact_count > 1)
-        qsort(walk.facts, walk.fact_count, sizeof *walk.facts, facts_order);
-    free(qemu->facts);
-    qemu->facts = walk.facts;
-    qemu->fact_count = walk.fact_count;
-    for (size_t i = 0; i < qemu->vm_count; i++) {
-        const struct qemu_vm *vm = &qemu->vms[i];
-        if (vm->name == NULL || cmp_config_file(qemu->cmp, "qemu-server", vm->sample.vmid) != NULL)
-            continue; /* only guests that the fake engine made up have no file */
-        Atoll__Store__V1__GuestStatus *guest = status_new(out->arena, vm->sample.vmid, vm->sample.state);
-        guest->name = atl_arena_strdup(out->arena, vm->name);
-        guest->has_maxcpu = guest->has_maxmem = true;
-        guest->maxcpu = vm->sample.vcpus;
-        guest->maxmem = vm->sample.maxmem;
-        status_running(vm, guest);
-        status_add(&walk, guest);
-    }
-}
-
-/* --- start with the node ----------------------------------------------------------------------------------
- */
 
 struct boot_walk {
     const struct cmp_qemu *qemu;
@@ -368,6 +292,9 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
     *ret_self = qemu;
     qemu->cmp = cmp;
     qemu->driver = driver;
+    char prefix[160];
+    (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", cmp->options.node);
+    qemu->facts = cmp_facts_open(cmp->mirror, prefix, read_facts);
     qemu_accel_open(qemu);
     atl_mirror_on_batch(cmp->mirror, on_batch, qemu);
     const struct cmp_engine_options options = {.loop = cmp->loop,
@@ -391,8 +318,8 @@ static void part_close(void *self)
     qemu_accel_close(qemu);
     cmp_engine_close(&qemu->engine);
     qemu_waits_free(qemu);
-    vms_free(qemu->vms, qemu->vm_count);
-    free(qemu->facts);
+    cmp_facts_close(&qemu->facts);
+    free(qemu->vms);
     free(qemu);
 }
 

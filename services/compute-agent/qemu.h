@@ -65,8 +65,8 @@ ATL_MUST_CHECK enum atl_code qemu_need_root(struct atl_request *request, bool wa
 ATL_MUST_CHECK enum atl_code qemu_need_config(struct cmp_qemu *qemu, struct atl_request *request,
                                               uint32_t vmid, const Atoll__Qemu__V1__Config *config,
                                               struct atl_error *err);
-/* The same for what a change does to settings that are there: a drive that is a CD-ROM is changed or taken away
- * with VM.Config.CDROM, any other with VM.Config.Disk. remove, revert: lists of names, or NULL. */
+/* The same for what a change does to settings that are there: a drive that is a CD-ROM is changed or taken
+ * away with VM.Config.CDROM, any other with VM.Config.Disk. remove, revert: lists of names, or NULL. */
 ATL_MUST_CHECK enum atl_code qemu_need_change(struct cmp_qemu *qemu, struct atl_request *request,
                                               uint32_t vmid, const Atoll__Qemu__V1__Config *set,
                                               const char *remove, const char *revert, struct atl_error *err);

@@ -11,33 +11,22 @@
 
 static const char *const vm_audit[] = {"VM.Audit", NULL};
 
-struct facts { /* what list and status share */
+struct view { /* what list and status share */
     enum cmp_state state;
     const struct qemu_vm *vm;
-    const Atoll__Qemu__V1__Config *config;
-    const char *lock;
-    uint32_t vcpus;
-    uint64_t maxmem;
-    uint64_t maxdisk;
+    const struct cmp_facts *facts;
     int64_t uptime;
 };
 
-static void facts_of(const struct cmp_qemu *qemu, uint32_t vmid, const struct cmp_file *file,
-                     struct atl_arena *arena, struct facts *facts)
+static struct view view_of(const struct cmp_qemu *qemu, const struct cmp_facts *facts)
 {
-    *facts = (struct facts){.vm = qemu_vm_find(qemu, vmid), .config = file->main->config};
-    facts->state = facts->vm != NULL ? facts->vm->sample.state : CMP_STOPPED;
-    facts->lock = file->main->state->lock;
-    facts->vcpus = cmp_vcpus_now(facts->config);
-    facts->maxmem = cmp_memory_mib(facts->config) << 20;
-    const Atoll__Qemu__V1__Drive *disk = cmp_main_disk(facts->config, arena);
-    if (disk != NULL && disk->size != NULL &&
-        cmp_size_parse(disk->size, "size", &facts->maxdisk, NULL) != ATL_OK)
-        facts->maxdisk = 0;
-    if (facts->vm != NULL && facts->vm->sample.started > 0)
-        facts->uptime = atl_clock_wall_seconds() - facts->vm->sample.started;
-    if (facts->uptime < 0)
-        facts->uptime = 0;
+    struct view view = {.vm = qemu_vm_find(qemu, facts->vmid), .facts = facts};
+    view.state = view.vm != NULL ? view.vm->sample.state : CMP_STOPPED;
+    if (view.vm != NULL && view.vm->sample.started > 0)
+        view.uptime = atl_clock_wall_seconds() - view.vm->sample.started;
+    if (view.uptime < 0)
+        view.uptime = 0;
+    return view;
 }
 
 static char *copy(struct atl_arena *arena, const char *text)
@@ -45,37 +34,42 @@ static char *copy(struct atl_arena *arena, const char *text)
     return text != NULL ? atl_arena_strdup(arena, text) : NULL;
 }
 
-static int64_t memory_used(const struct facts *facts)
+static char *name_of(const struct cmp_facts *facts, struct atl_arena *arena)
 {
-    if (facts->vm == NULL)
+    return facts->name != NULL ? copy(arena, facts->name)
+                               : atl_arena_format(arena, "VM %" PRIu32, facts->vmid);
+}
+
+static int64_t memory_used(const struct view *view)
+{
+    if (view->vm == NULL)
         return 0;
-    const struct cmp_sample *sample = &facts->vm->sample;
+    const struct cmp_sample *sample = &view->vm->sample;
     return (int64_t)(sample->mem > 0 ? sample->mem : sample->memhost);
 }
 
-static Atoll__Qemu__V1__Summary *summary(uint32_t vmid, const struct facts *facts, struct atl_arena *arena)
+static Atoll__Qemu__V1__Summary *summary(const struct view *view, struct atl_arena *arena)
 {
+    const struct cmp_facts *facts = view->facts;
     Atoll__Qemu__V1__Summary *row = atl_arena_new(arena, Atoll__Qemu__V1__Summary);
     atoll__qemu__v1__summary__init(row);
     const struct cmp_sample none = {0};
-    const struct cmp_sample *sample = facts->vm != NULL ? &facts->vm->sample : &none;
+    const struct cmp_sample *sample = view->vm != NULL ? &view->vm->sample : &none;
     row->has_vmid = true;
-    row->vmid = vmid;
-    row->name = facts->config->name != NULL ? copy(arena, facts->config->name)
-                                            : atl_arena_format(arena, "VM %" PRIu32, vmid);
-    row->status = copy(arena, facts->state == CMP_STOPPED ? "stopped" : "running");
-    row->tags = copy(arena, facts->config->tags);
+    row->vmid = facts->vmid;
+    row->name = name_of(facts, arena);
+    row->status = copy(arena, view->state == CMP_STOPPED ? "stopped" : "running");
+    row->tags = copy(arena, facts->tags);
     row->lock = copy(arena, facts->lock);
-    row->has_template_ = facts->config->has_template_ && facts->config->template_;
-    row->template_ = row->has_template_;
+    row->has_template_ = row->template_ = facts->template_;
     row->has_cpus = row->has_cpu = row->has_maxmem = row->has_mem = row->has_maxdisk = row->has_disk = true;
     row->has_uptime = row->has_diskread = row->has_diskwrite = row->has_netin = row->has_netout = true;
-    row->cpus = facts->vcpus;
-    row->cpu = facts->vm != NULL ? facts->vm->cpu : 0;
+    row->cpus = facts->cpus;
+    row->cpu = view->vm != NULL ? view->vm->cpu : 0;
     row->maxmem = (int64_t)facts->maxmem;
-    row->mem = memory_used(facts);
+    row->mem = memory_used(view);
     row->maxdisk = (int64_t)facts->maxdisk;
-    row->uptime = facts->uptime;
+    row->uptime = view->uptime;
     row->diskread = (int64_t)sample->diskread;
     row->diskwrite = (int64_t)sample->diskwrite;
     row->netin = (int64_t)sample->netin;
@@ -87,36 +81,11 @@ static Atoll__Qemu__V1__Summary *summary(uint32_t vmid, const struct facts *fact
     return row;
 }
 
-struct list_walk {
-    struct cmp_qemu *qemu;
-    struct atl_subject *subject; /* NULL: a service asks */
-    struct atl_arena *arena;
-    Atoll__Qemu__V1__Summary **rows;
-    size_t count;
-    size_t room;
-    bool full;
-};
-
-static void list_file(const char *path, const struct atl_file *text, void *user)
+static bool may_see(struct atl_subject *subject, uint32_t vmid)
 {
-    struct list_walk *walk = user;
-    const char *base = strrchr(path, '/');
-    unsigned long vmid = base != NULL ? strtoul(base + 1, NULL, 10) : 0;
-    struct cmp_file file;
-    struct facts facts;
-    const char *acl = atl_arena_format(walk->arena, "/vms/%lu", vmid);
-    if (vmid < 100 || vmid > 999999999)
-        return;
-    if (walk->subject != NULL && atl_subject_need(walk->subject, acl, vm_audit, NULL) != ATL_OK)
-        return;
-    if (cmp_file_read(text->bytes, text->size, walk->arena, &file, NULL) != ATL_OK)
-        return;
-    facts_of(walk->qemu, (uint32_t)vmid, &file, walk->arena, &facts);
-    walk->rows = atl_arena_grow(walk->arena, walk->rows, walk->count, &walk->room, sizeof *walk->rows);
-    Atoll__Qemu__V1__Summary *row = summary((uint32_t)vmid, &facts, walk->arena);
-    if (walk->full)
-        row->qmpstatus = copy(walk->arena, cmp_state_to_text(facts.state));
-    walk->rows[walk->count++] = row;
+    char path[32];
+    (void)snprintf(path, sizeof path, "/vms/%" PRIu32, vmid);
+    return subject == NULL || atl_subject_need(subject, path, vm_audit, NULL) == ATL_OK;
 }
 
 /* `code: true`: only guests the user may look at are shown. */
@@ -128,36 +97,41 @@ void qemu_list(struct atl_request *request, const ProtobufCMessage *input, void 
     const struct atl_principal *principal = atl_request_principal(request);
     struct atl_subject subject;
     struct atl_error error = {0};
-    struct list_walk walk = {.qemu = qemu, .arena = arena, .full = in->has_full && in->full};
-    char prefix[160];
-    if (principal->user != NULL) {
-        if (atl_keeper_subject(qemu->cmp->keeper, principal, &subject, &error) != ATL_OK) {
-            atl_request_fail(request, &error, NULL);
-            return;
-        }
-        walk.subject = &subject;
+    bool full = in->has_full && in->full;
+    if (principal->user != NULL &&
+        atl_keeper_subject(qemu->cmp->keeper, principal, &subject, &error) != ATL_OK) {
+        atl_request_fail(request, &error, NULL);
+        return;
     }
-    (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", qemu->cmp->options.node);
-    atl_mirror_each(qemu->cmp->mirror, prefix, list_file, &walk);
+    size_t count = cmp_facts_count(qemu->facts);
     Atoll__Qemu__V1__ListReply reply = ATOLL__QEMU__V1__LIST_REPLY__INIT;
-    reply.entry = walk.rows;
-    reply.n_entry = walk.count;
+    reply.entry = atl_arena_array(arena, Atoll__Qemu__V1__Summary *, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct cmp_facts *facts = cmp_facts_at(qemu->facts, i);
+        if (!may_see(principal->user != NULL ? &subject : NULL, facts->vmid))
+            continue; /* a service that asks sees all */
+        const struct view view = view_of(qemu, facts);
+        Atoll__Qemu__V1__Summary *row = summary(&view, arena);
+        if (full)
+            row->qmpstatus = copy(arena, cmp_state_to_text(view.state));
+        reply.entry[reply.n_entry++] = row;
+    }
     atl_request_reply(request, &reply.base);
 }
 
-static void status_counters(const struct facts *facts, Atoll__Qemu__V1__GetStatusReply *reply)
+static void status_counters(const struct view *view, Atoll__Qemu__V1__GetStatusReply *reply)
 {
     const struct cmp_sample none = {0};
-    const struct cmp_sample *sample = facts->vm != NULL ? &facts->vm->sample : &none;
+    const struct cmp_sample *sample = view->vm != NULL ? &view->vm->sample : &none;
     reply->has_cpus = reply->has_cpu = reply->has_maxmem = reply->has_mem = reply->has_maxdisk = true;
     reply->has_disk = reply->has_uptime = reply->has_diskread = reply->has_diskwrite = true;
     reply->has_netin = reply->has_netout = true;
-    reply->cpus = facts->vcpus;
-    reply->cpu = facts->vm != NULL ? facts->vm->cpu : 0;
-    reply->maxmem = (int64_t)facts->maxmem;
-    reply->mem = memory_used(facts);
-    reply->maxdisk = (int64_t)facts->maxdisk;
-    reply->uptime = facts->uptime;
+    reply->cpus = view->facts->cpus;
+    reply->cpu = view->vm != NULL ? view->vm->cpu : 0;
+    reply->maxmem = (int64_t)view->facts->maxmem;
+    reply->mem = memory_used(view);
+    reply->maxdisk = (int64_t)view->facts->maxdisk;
+    reply->uptime = view->uptime;
     reply->diskread = (int64_t)sample->diskread;
     reply->diskwrite = (int64_t)sample->diskwrite;
     reply->netin = (int64_t)sample->netin;
@@ -178,7 +152,6 @@ static void answer_get_status(struct atl_request *request, const ProtobufCMessag
     const Atoll__Qemu__V1__GetStatusRequest *in = (const Atoll__Qemu__V1__GetStatusRequest *)input;
     struct atl_arena *arena = atl_request_arena(request);
     struct cmp_file file;
-    struct facts facts;
     struct atl_error error = {0};
     char ha[] = "{\"managed\":0}";
     enum atl_code code = qemu_config(qemu, in->vmid, arena, &file, NULL, &error);
@@ -190,24 +163,25 @@ static void answer_get_status(struct atl_request *request, const ProtobufCMessag
         atl_request_fail(request, &error, NULL);
         return;
     }
-    facts_of(qemu, in->vmid, &file, arena, &facts);
-    const Atoll__Qemu__V1__Config *config = facts.config;
+    const struct cmp_facts *facts = cmp_facts_find(qemu->facts, in->vmid);
+    atl_assert(facts != NULL); /* the file is there and was just read */
+    const struct view view = view_of(qemu, facts);
+    const Atoll__Qemu__V1__Config *config = file.main->config;
     Atoll__Qemu__V1__GetStatusReply reply = ATOLL__QEMU__V1__GET_STATUS_REPLY__INIT;
     reply.has_vmid = true;
     reply.vmid = in->vmid;
-    reply.name = config->name != NULL ? config->name : atl_arena_format(arena, "VM %" PRIu32, in->vmid);
-    reply.status = copy(arena, facts.state == CMP_STOPPED ? "stopped" : "running");
-    reply.qmpstatus = copy(arena, cmp_state_to_text(facts.state));
-    reply.tags = config->tags;
-    reply.lock = copy(arena, facts.lock);
+    reply.name = name_of(facts, arena);
+    reply.status = copy(arena, view.state == CMP_STOPPED ? "stopped" : "running");
+    reply.qmpstatus = copy(arena, cmp_state_to_text(view.state));
+    reply.tags = copy(arena, facts->tags);
+    reply.lock = copy(arena, facts->lock);
     reply.ha = ha;
-    reply.has_template_ = config->has_template_ && config->template_;
-    reply.template_ = reply.has_template_;
+    reply.has_template_ = reply.template_ = facts->template_;
     reply.has_agent = config->agent != NULL && config->agent->has_enabled && config->agent->enabled;
     reply.agent = reply.has_agent;
     reply.has_serial = config->n_serial > 0;
     reply.serial = reply.has_serial;
-    status_counters(&facts, &reply);
+    status_counters(&view, &reply);
     atl_request_reply(request, &reply.base);
 }
 

@@ -13,8 +13,8 @@
 struct cmp_driver_options {
     const char *uri;       /* libvirt: "qemu:///system" */
     const char *state_dir; /* fake: its guests are files below it */
-    uint32_t fake_guests;  /* fake: made up beside those */
-    bool watch;            /* the agent itself: lifecycle events are wanted */
+    uint32_t fake_guests;  /* fake: made up beside those; the agent alone says it */
+    bool watch;            /* the agent itself: lifecycle events are wanted, and the fake one begins anew */
 };
 
 /* What the engine knows of one guest that runs. */
@@ -31,7 +31,6 @@ struct cmp_sample {
     uint64_t free_mem; /* as the guest's balloon tells; 0: unknown */
     uint64_t balloon;  /* bytes it has now */
     uint64_t diskread, diskwrite, netin, netout;
-    const char *name; /* of guests that the fake driver made up; else NULL */
 };
 
 enum cmp_device_deed { CMP_ATTACH, CMP_DETACH, CMP_CHANGE };

@@ -1,35 +1,24 @@
 /*
- * An engine that runs nothing: guests are one-line files in STATE/fake-engine/, so that task workers and the
- * agent see the same; --fake-guests makes up further ones that only exist in the agent's memory.
- * Deterministic.
+ * An engine of virtual machines that runs nothing (drivers/fake_guests.h): its guests are files in
+ * STATE/fake-engine/, and those that --fake-guests makes up. Deterministic.
  */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "drivers/driver.h"
+#include "drivers/fake_guests.h"
 
 enum { FAKE_FIRST = 10000 }; /* ids of made-up guests begin here */
 
 struct fake {
-    char *folder;
-    uint32_t made_up;
-    int64_t opened;
+    struct cmp_fakes guests;
     int notify;
 };
-
-static char *guest_path(const struct fake *fake, uint32_t vmid)
-{
-    return atl_format("%s/%" PRIu32, fake->folder, vmid);
-}
 
 static void fake_close(void *self)
 {
@@ -37,120 +26,103 @@ static void fake_close(void *self)
     if (fake == NULL)
         return;
     if (fake->notify >= 0)
-        (void)close(fake->notify);
-    free(fake->folder);
+        (void)close(fake->notify); /* only read from */
+    cmp_fakes_done(&fake->guests);
     free(fake);
 }
 
 static enum atl_code fake_open(const struct cmp_driver_options *options, void **ret_self,
                                struct atl_error *err)
 {
+    ATL_FREE_AT_EXIT char *folder = atl_format("%s/fake-engine", options->state_dir);
     struct fake *fake = atl_new0(struct fake);
     fake->notify = -1;
-    fake->folder = atl_format("%s/fake-engine", options->state_dir);
-    fake->made_up = options->fake_guests;
-    fake->opened = (int64_t)time(NULL);
-    if (mkdir(fake->folder, 0750) != 0 && errno != EEXIST) {
-        (void)atl_fail(err, ATL_E_IO, NULL, "cannot make '%s': %s", fake->folder, strerror(errno));
+    enum atl_code code = options->watch
+                             ? cmp_fakes_make(folder, FAKE_FIRST, options->fake_guests, &fake->guests, err)
+                             : cmp_fakes_open(folder, &fake->guests, err);
+    if (code != ATL_OK) {
         fake_close(fake);
-        return ATL_E_IO;
+        return code;
     }
     if (options->watch) {
         fake->notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-        (void)inotify_add_watch(fake->notify, fake->folder, IN_CLOSE_WRITE | IN_DELETE);
+        (void)inotify_add_watch(fake->notify, folder,
+                                IN_MOVED_TO | IN_DELETE); /* without: seen a little later */
     }
     *ret_self = fake;
     return ATL_OK;
 }
 
-static bool is_made_up(const struct fake *fake, uint32_t vmid)
-{
-    return vmid >= FAKE_FIRST && vmid - FAKE_FIRST < fake->made_up;
-}
-
 static enum atl_code fake_state(void *self, uint32_t vmid, enum cmp_state *ret_state, struct atl_error *err)
 {
-    struct fake *fake = self;
-    ATL_FREE_AT_EXIT char *path = guest_path(fake, vmid);
-    char word[8] = "";
+    const struct fake *fake = self;
     (void)err;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        ssize_t got = read(fd, word, sizeof word - 1);
-        (void)close(fd);
-        word[got > 0 ? got : 0] = '\0';
-        *ret_state = word[0] == 'p' ? CMP_PAUSED : CMP_RUNNING;
-    } else {
-        *ret_state = is_made_up(fake, vmid) ? CMP_RUNNING : CMP_STOPPED;
-    }
+    *ret_state = cmp_fakes_get(&fake->guests, vmid).state;
     return ATL_OK;
 }
 
-static enum atl_code fake_write(const struct fake *fake, uint32_t vmid, const char *word,
-                                struct atl_error *err)
+/* The guest, if it runs and no fault was asked for. */
+static enum atl_code running(const struct fake *fake, const char *deed, uint32_t vmid,
+                             struct cmp_fake *ret_guest, struct atl_error *err)
 {
-    ATL_FREE_AT_EXIT char *path = guest_path(fake, vmid);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    bool done = fd >= 0 && write(fd, word, strlen(word)) == (ssize_t)strlen(word);
-    int reason = errno;
-    if (fd >= 0)
-        (void)close(fd);
-    return done ? ATL_OK : atl_fail(err, ATL_E_IO, NULL, "cannot write '%s': %s", path, strerror(reason));
+    *ret_guest = cmp_fakes_get(&fake->guests, vmid);
+    if (ret_guest->state == CMP_STOPPED)
+        return atl_fail(err, ATL_E_ABSENT, NULL, "VM %" PRIu32 " not running", vmid);
+    return cmp_fakes_fault(&fake->guests, deed, vmid, err);
 }
 
-static enum atl_code need_running(const struct fake *fake, uint32_t vmid, struct atl_error *err)
+static enum atl_code turn(const struct fake *fake, const char *deed, uint32_t vmid, enum cmp_state state,
+                          struct atl_error *err)
 {
-    ATL_FREE_AT_EXIT char *path = guest_path(fake, vmid);
-    if (access(path, F_OK) == 0 || is_made_up(fake, vmid))
-        return ATL_OK;
-    return atl_fail(err, ATL_E_ABSENT, NULL, "VM %" PRIu32 " not running", vmid);
+    struct cmp_fake guest;
+    enum atl_code code = running(fake, deed, vmid, &guest, err);
+    guest.state = state;
+    return code == ATL_OK ? cmp_fakes_put(&fake->guests, &guest, err) : code;
 }
 
 static enum atl_code fake_start(void *self, uint32_t vmid, const char *xml, bool paused,
                                 struct atl_error *err)
 {
+    const struct fake *fake = self;
     atl_assert(xml != NULL);
-    return fake_write(self, vmid, paused ? "paused" : "running", err);
+    const struct cmp_fake guest = {
+        .vmid = vmid, .state = paused ? CMP_PAUSED : CMP_RUNNING, .started = (int64_t)time(NULL)};
+    enum atl_code code = cmp_fakes_fault(&fake->guests, "start", vmid, err);
+    return code == ATL_OK ? cmp_fakes_put(&fake->guests, &guest, err) : code;
 }
 
 static enum atl_code fake_stop(void *self, uint32_t vmid, struct atl_error *err)
 {
-    struct fake *fake = self;
-    ATL_FREE_AT_EXIT char *path = guest_path(fake, vmid);
-    enum atl_code code = need_running(fake, vmid, err);
-    if (code == ATL_OK && unlink(path) != 0 && errno != ENOENT)
-        return atl_fail(err, ATL_E_IO, NULL, "cannot remove '%s': %s", path, strerror(errno));
-    return code;
+    return turn(self, "stop", vmid, CMP_STOPPED, err);
 }
 
 static enum atl_code fake_shutdown(void *self, uint32_t vmid, bool agent, struct atl_error *err)
 {
     (void)agent;
-    return fake_stop(self, vmid, err);
+    return turn(self, "shutdown", vmid, CMP_STOPPED, err);
 }
 
 static enum atl_code fake_reset(void *self, uint32_t vmid, struct atl_error *err)
 {
-    return need_running(self, vmid, err);
+    return turn(self, "reset", vmid, CMP_RUNNING, err);
 }
 
 static enum atl_code fake_suspend(void *self, uint32_t vmid, struct atl_error *err)
 {
-    enum atl_code code = need_running(self, vmid, err);
-    return code == ATL_OK ? fake_write(self, vmid, "paused", err) : code;
+    return turn(self, "suspend", vmid, CMP_PAUSED, err);
 }
 
 static enum atl_code fake_resume(void *self, uint32_t vmid, struct atl_error *err)
 {
-    enum atl_code code = need_running(self, vmid, err);
-    return code == ATL_OK ? fake_write(self, vmid, "running", err) : code;
+    return turn(self, "resume", vmid, CMP_RUNNING, err);
 }
 
 static enum atl_code fake_agent(void *self, uint32_t vmid, const char *command, int timeout_s,
                                 char **ret_answer, struct atl_error *err)
 {
+    struct cmp_fake guest;
     (void)timeout_s;
-    enum atl_code code = need_running(self, vmid, err);
+    enum atl_code code = running(self, "agent", vmid, &guest, err);
     if (code != ATL_OK)
         return code;
     if (strstr(command, "guest-ping") == NULL)
@@ -162,7 +134,8 @@ static enum atl_code fake_agent(void *self, uint32_t vmid, const char *command, 
 static enum atl_code fake_monitor(void *self, uint32_t vmid, const char *command, char **ret_answer,
                                   struct atl_error *err)
 {
-    enum atl_code code = need_running(self, vmid, err);
+    struct cmp_fake guest;
+    enum atl_code code = running(self, "agent", vmid, &guest, err);
     if (code == ATL_OK)
         *ret_answer = atl_format("simulated: %s", command);
     return code;
@@ -171,83 +144,56 @@ static enum atl_code fake_monitor(void *self, uint32_t vmid, const char *command
 static enum atl_code fake_resize(void *self, uint32_t vmid, const char *target, uint64_t size_bytes,
                                  struct atl_error *err)
 {
+    struct cmp_fake guest;
     (void)target;
     (void)size_bytes;
-    return need_running(self, vmid, err);
+    return running(self, "change", vmid, &guest, err);
 }
 
 static enum atl_code fake_device(void *self, uint32_t vmid, enum cmp_device_deed deed, const char *xml,
                                  struct atl_error *err)
 {
+    struct cmp_fake guest;
     (void)deed;
     (void)xml;
-    return need_running(self, vmid, err);
+    return running(self, "change", vmid, &guest, err);
 }
 
 static enum atl_code fake_cpu_limits(void *self, uint32_t vmid, uint64_t limit_percent, uint64_t units,
                                      struct atl_error *err)
 {
+    struct cmp_fake guest;
     (void)limit_percent;
     (void)units;
-    return need_running(self, vmid, err);
-}
-
-/* --- all at once ------------------------------------------------------------------------------------------
- */
-
-static int sample_order(const void *a, const void *b)
-{
-    const struct cmp_sample *left = a;
-    const struct cmp_sample *right = b;
-    return left->vmid < right->vmid ? -1 : left->vmid > right->vmid;
+    return running(self, "change", vmid, &guest, err);
 }
 
 /* Numbers that differ from guest to guest and stay the same from run to run. */
-static void made_up_sample(const struct fake *fake, uint32_t index, struct atl_arena *arena,
-                           struct cmp_sample *sample)
+static struct cmp_sample sample_of(const struct cmp_fake *guest)
 {
-    sample->vmid = FAKE_FIRST + index;
-    sample->state = index % 5 == 4 ? CMP_PAUSED : CMP_RUNNING;
-    sample->pid = 0;
-    sample->started = fake->opened;
-    sample->vcpus = 1 + index % 8;
-    sample->cpu_ns = (uint64_t)index * 1000000;
-    sample->maxmem = (uint64_t)(1 + index % 16) << 30;
-    sample->mem = sample->maxmem / 2;
-    sample->memhost = sample->mem;
-    sample->balloon = sample->maxmem;
-    sample->name = atl_arena_format(arena, "fake-%" PRIu32, index);
+    uint64_t memory = (uint64_t)(1 + guest->vmid % 16) << 30;
+    return (struct cmp_sample){.vmid = guest->vmid,
+                               .state = guest->state,
+                               .started = guest->started,
+                               .vcpus = 1 + guest->vmid % 8,
+                               .cpu_ns = (uint64_t)guest->vmid * 1000000,
+                               .maxmem = memory,
+                               .mem = memory / 2,
+                               .memhost = memory / 2,
+                               .balloon = memory};
 }
 
 static enum atl_code fake_sample(void *self, struct atl_arena *arena, struct cmp_sample **ret_samples,
                                  size_t *ret_count, struct atl_error *err)
 {
-    struct fake *fake = self;
-    struct cmp_sample *samples = NULL;
+    const struct fake *fake = self;
+    struct cmp_fake *guests = NULL;
     size_t count = 0;
-    size_t room = 0;
-    DIR *folder = opendir(fake->folder);
-    if (folder == NULL)
-        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "cannot read '%s': %s", fake->folder, strerror(errno));
-    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
-        char *end = NULL;
-        unsigned long vmid = strtoul(entry->d_name, &end, 10);
-        struct stat about;
-        if (vmid == 0 || *end != '\0' || fstatat(dirfd(folder), entry->d_name, &about, 0) != 0)
-            continue;
-        samples = atl_arena_grow(arena, samples, count, &room, sizeof *samples);
-        struct cmp_sample *sample = &samples[count++];
-        *sample = (struct cmp_sample){.vmid = (uint32_t)vmid, .vcpus = 1, .started = about.st_mtime};
-        (void)fake_state(fake, sample->vmid, &sample->state, NULL); /* cannot fail */
-    }
-    (void)closedir(folder);
-    for (uint32_t i = 0; i < fake->made_up; i++) {
-        samples = atl_arena_grow(arena, samples, count, &room, sizeof *samples);
-        samples[count] = (struct cmp_sample){0};
-        made_up_sample(fake, i, arena, &samples[count++]);
-    }
-    if (count > 1)
-        qsort(samples, count, sizeof *samples, sample_order);
+    if (cmp_fakes_list(&fake->guests, arena, &guests, &count, err) != ATL_OK)
+        return ATL_E_UNAVAILABLE;
+    struct cmp_sample *samples = atl_arena_array(arena, struct cmp_sample, count + 1);
+    for (size_t i = 0; i < count; i++)
+        samples[i] = sample_of(&guests[i]);
     *ret_samples = samples;
     *ret_count = count;
     return ATL_OK;
