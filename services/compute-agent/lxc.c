@@ -1,6 +1,4 @@
 /* Containers in the agent: who runs, their use, their start with the node, leftovers. */
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,28 +16,53 @@
 /* --- who runs
  * ----------------------------------------------------------------------------------------------------- */
 
+static size_t seek(const struct lxc_part *part, uint32_t vmid)
+{
+    size_t low = 0;
+    size_t high = part->guest_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (part->guests[middle]->vmid < vmid)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 struct lxc_guest *lxc_part_find(const struct lxc_part *part, uint32_t vmid)
 {
-    for (struct lxc_guest *guest = part->guests; guest != NULL; guest = guest->next)
-        if (guest->vmid == vmid)
-            return guest;
-    return NULL;
+    size_t at = seek(part, vmid);
+    return at < part->guest_count && part->guests[at]->vmid == vmid ? part->guests[at] : NULL;
 }
 
 static void release(struct lxc_guest *guest)
 {
     atl_watch_free(guest->watch);
-    (void)close(guest->monitor_fd); /* a process descriptor */
+    if (guest->monitor_fd >= 0)
+        (void)close(guest->monitor_fd); /* a process descriptor */
     free(guest);
 }
 
 static void forget(struct lxc_guest *guest)
 {
-    struct lxc_guest **place = &guest->part->guests;
-    while (*place != guest)
-        place = &(*place)->next;
-    *place = guest->next;
+    struct lxc_part *part = guest->part;
+    size_t at = seek(part, guest->vmid);
+    part->guest_count--;
+    memmove(&part->guests[at], &part->guests[at + 1], (part->guest_count - at) * sizeof(part->guests[0]));
     release(guest);
+}
+
+static void remember(struct lxc_part *part, struct lxc_guest *guest)
+{
+    size_t at = seek(part, guest->vmid);
+    if (part->guest_count == part->guest_room) {
+        part->guest_room = part->guest_room * 2 + 16;
+        part->guests = atl_realloc(part->guests, part->guest_room * sizeof(part->guests[0]));
+    }
+    memmove(&part->guests[at + 1], &part->guests[at], (part->guest_count - at) * sizeof(part->guests[0]));
+    part->guests[at] = guest;
+    part->guest_count++;
 }
 
 static void log_guest(const char *event, uint32_t vmid, const char *what)
@@ -50,23 +73,37 @@ static void log_guest(const char *event, uint32_t vmid, const char *what)
     atl_log_event(ATL_NOTICE, event, fields, ATL_COUNT(fields), "container %s %s", id, what);
 }
 
+static void publish(const struct lxc_part *part, uint32_t vmid)
+{
+    char topic[32];
+    (void)snprintf(topic, sizeof topic, "guest/%" PRIu32 "/state", vmid);
+    atl_bus_publish(part->cmp->bus, topic, NULL);
+}
+
+static void gone(struct lxc_guest *guest)
+{
+    struct lxc_part *part = guest->part;
+    uint32_t vmid = guest->vmid;
+    forget(guest);
+    log_guest("guest-stopped", vmid, "stopped");
+    publish(part, vmid);
+    cmp_push_soon(part->cmp->push);
+}
+
 /* The monitor has ended: so has the container. */
 static void ended(void *user, unsigned int events)
 {
     (void)events;
     struct lxc_guest *guest = user;
     struct lxc_part *part = guest->part;
-    uint32_t vmid = guest->vmid;
     struct cmp_ct_run run;
-    forget(guest);
-    if (!cmp_lxc_running(&part->host, vmid, &run)) { /* a new one may be up already */
-        log_guest("guest-stopped", vmid, "stopped");
-        char topic[32];
-        (void)snprintf(topic, sizeof topic, "guest/%" PRIu32 "/state", vmid);
-        atl_bus_publish(part->cmp->bus, topic, NULL);
-    } else {
-        (void)lxc_part_look(part, vmid); /* asked again by whoever needs it */
+    uint32_t vmid = guest->vmid;
+    if (!part->driver->running(&part->host, vmid, &run)) { /* a new one may be up already */
+        gone(guest);
+        return;
     }
+    forget(guest);
+    (void)lxc_part_look(part, vmid); /* asked again by whoever needs it */
     cmp_push_soon(part->cmp->push);
 }
 
@@ -74,44 +111,41 @@ struct lxc_guest *lxc_part_look(struct lxc_part *part, uint32_t vmid)
 {
     struct cmp_ct_run run;
     struct lxc_guest *guest = lxc_part_find(part, vmid);
-    if (!cmp_lxc_running(&part->host, vmid, &run))
-        return NULL; /* its watch tells of its end */
+    if (!part->driver->running(&part->host, vmid, &run)) {
+        if (guest != NULL && guest->watch == NULL)
+            gone(guest); /* else its watch tells of its end */
+        return NULL;
+    }
     if (guest != NULL && guest->run.monitor == run.monitor && guest->run.monitor_start == run.monitor_start) {
         guest->run = run; /* it may have rebooted */
         return guest;
     }
     if (guest != NULL)
         forget(guest);
-    int fd = (int)syscall(SYS_pidfd_open, run.monitor, 0);
-    if (fd < 0)
+    int fd = run.monitor > 0 ? (int)syscall(SYS_pidfd_open, run.monitor, 0) : -1;
+    if (run.monitor > 0 && fd < 0)
         return NULL; /* ended in between */
     guest = atl_new0(struct lxc_guest);
     guest->vmid = vmid;
     guest->run = run;
     guest->part = part;
     guest->monitor_fd = fd;
-    guest->next = part->guests;
-    part->guests = guest;
-    guest->watch = atl_loop_fd(part->cmp->loop, fd, ATL_READ, ended, guest);
+    remember(part, guest);
+    if (fd >= 0)
+        guest->watch = atl_loop_fd(part->cmp->loop, fd, ATL_READ, ended, guest);
     log_guest("guest-started", vmid, "runs");
-    char topic[32];
-    (void)snprintf(topic, sizeof topic, "guest/%" PRIu32 "/state", vmid);
-    atl_bus_publish(part->cmp->bus, topic, NULL);
+    publish(part, vmid);
     return guest;
 }
 
 /* Finds what runs: the agent may have been away. */
 static void look_all(struct lxc_part *part)
 {
-    DIR *folder = opendir(part->host.run_dir);
-    if (folder == NULL)
-        return; /* no container ever ran since the machine came up */
-    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
-        uint64_t vmid = cmp_ct_number(entry->d_name);
-        if (vmid >= 100 && vmid <= 999999999)
-            (void)lxc_part_look(part, (uint32_t)vmid); /* NULL: it is a leftover */
-    }
-    (void)closedir(folder); /* only read from */
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    uint32_t *ids = NULL;
+    size_t count = part->driver->list(&part->host, &arena, &ids);
+    for (size_t i = 0; i < count; i++)
+        (void)lxc_part_look(part, ids[i]); /* NULL: it is a leftover */
 }
 
 const char *lxc_part_state(const struct lxc_part *part, uint32_t vmid)
@@ -123,15 +157,14 @@ const char *lxc_part_state(const struct lxc_part *part, uint32_t vmid)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-void lxc_part_use(struct lxc_part *part, struct lxc_guest *guest, const Atoll__Lxc__V1__Config *config,
-                  struct cmp_lxc_use *ret_use)
+void lxc_part_use(struct lxc_part *part, struct lxc_guest *guest, uint64_t nets, struct cmp_lxc_use *ret_use)
 {
-    enum { NETS_MAX = 32 };
-    uint32_t nets[NETS_MAX];
+    uint32_t indexes[CMP_LXC_NETS];
     size_t count = 0;
-    for (size_t i = 0; config != NULL && i < config->n_net && count < NETS_MAX; i++)
-        nets[count++] = config->net[i]->index;
-    cmp_lxc_use(&part->host, guest->vmid, &guest->run, nets, count, ret_use);
+    for (uint32_t i = 0; i < CMP_LXC_NETS; i++)
+        if ((nets >> i & 1) != 0)
+            indexes[count++] = i;
+    part->driver->use(&part->host, guest->vmid, &guest->run, indexes, count, ret_use);
     atl_ns now = atl_clock_monotonic();
     if (guest->sampled_at == 0) {
         guest->cpu_ns = ret_use->cpu_ns;
@@ -195,36 +228,56 @@ static uint32_t vmid_of(const char *path)
 /* --- the part's table
  * --------------------------------------------------------------------------------------------- */
 
-struct each {
-    struct lxc_part *part;
-    struct cmp_status *status;
-    struct cmp_boot_guest *boot;
-    size_t room;
-    size_t count;
-};
+/* What the file says, as lists show it. */
+static enum atl_code read_facts(const struct atl_file *file, struct cmp_facts *facts)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    struct cmp_lxc_doc doc;
+    enum atl_code code = cmp_lxc_doc_read(file->bytes, file->size, &arena, &doc, NULL);
+    if (code != ATL_OK)
+        return code;
+    const Atoll__Lxc__V1__Config *config = doc.now->config;
+    const char *lock = doc.now->state->lock;
+    facts->template_ = config->has_template_ && config->template_;
+    facts->cpus = config->has_cpulimit && config->cpulimit > 0 ? config->cpulimit
+                  : config->has_cores                          ? (double)config->cores
+                                                               : 0;
+    facts->maxmem = (uint64_t)cmp_lxc_memory_bytes(config);
+    facts->maxswap = (uint64_t)cmp_lxc_swap_bytes(config);
+    facts->maxdisk = config->rootfs != NULL ? cmp_lxc_size_bytes(config->rootfs->size) : 0;
+    facts->name = config->hostname != NULL ? atl_strdup(config->hostname) : NULL;
+    facts->tags = config->tags != NULL ? atl_strdup(config->tags) : NULL;
+    facts->lock = lock != NULL ? atl_strdup(lock) : NULL;
+    for (size_t i = 0; i < config->n_net; i++)
+        if (config->net[i]->index < CMP_LXC_NETS)
+            facts->nets |= UINT64_C(1) << config->net[i]->index;
+    return ATL_OK;
+}
 
-static Atoll__Store__V1__GuestStatus *guest_status(struct lxc_part *part, uint32_t vmid,
-                                                   const Atoll__Lxc__V1__Config *config,
+double lxc_part_cpus(const struct lxc_part *part, const struct cmp_facts *facts)
+{
+    return facts->cpus > 0 ? facts->cpus : part->host.cpus;
+}
+
+static Atoll__Store__V1__GuestStatus *guest_status(struct lxc_part *part, const struct cmp_facts *facts,
                                                    struct atl_arena *arena)
 {
     static char type[] = "lxc";
     Atoll__Store__V1__GuestStatus *row = atl_arena_new(arena, Atoll__Store__V1__GuestStatus);
     atoll__store__v1__guest_status__init(row);
-    row->vmid = vmid;
+    row->vmid = facts->vmid;
     row->type = type;
-    row->status = atl_arena_strdup(arena, lxc_part_state(part, vmid));
-    double cores = config->has_cpulimit && config->cpulimit > 0 ? config->cpulimit
-                   : config->has_cores                          ? (double)config->cores
-                                                                : part->host.cpus;
+    row->status = atl_arena_strdup(arena, lxc_part_state(part, facts->vmid));
+    double cores = lxc_part_cpus(part, facts);
     row->has_maxcpu = row->has_maxmem = row->has_maxdisk = true;
     row->maxcpu = cores;
-    row->maxmem = (uint64_t)cmp_lxc_memory_bytes(config);
-    row->maxdisk = config->rootfs != NULL ? cmp_lxc_size_bytes(config->rootfs->size) : 0;
-    struct lxc_guest *guest = lxc_part_find(part, vmid);
+    row->maxmem = facts->maxmem;
+    row->maxdisk = facts->maxdisk;
+    struct lxc_guest *guest = lxc_part_find(part, facts->vmid);
     if (guest == NULL)
         return row;
     struct cmp_lxc_use use;
-    lxc_part_use(part, guest, config, &use);
+    lxc_part_use(part, guest, facts->nets, &use);
     row->has_cpu = row->has_mem = row->has_disk = row->has_diskread = row->has_diskwrite = row->has_netin =
         row->has_netout = row->has_uptime = true;
     row->cpu = cores > 0 ? guest->cpu_cores / cores : 0;
@@ -240,48 +293,27 @@ static Atoll__Store__V1__GuestStatus *guest_status(struct lxc_part *part, uint32
     return row;
 }
 
-static void status_one(const char *path, const struct atl_file *file, void *user)
+static void own_prefix(const struct cmp *cmp, char *prefix, size_t size)
 {
-    struct each *each = user;
-    struct cmp_lxc_doc doc;
-    uint32_t vmid = vmid_of(path);
-    if (vmid == 0 || cmp_lxc_doc_read(file->bytes, file->size, each->status->arena, &doc, NULL) != ATL_OK)
-        return;
-    each->status->guests[each->status->guest_count++] =
-        guest_status(each->part, vmid, doc.now->config, each->status->arena);
-}
-
-static void count_one(const char *path, const struct atl_file *file, void *user)
-{
-    (void)file;
-    struct each *each = user;
-    each->count += vmid_of(path) != 0;
-}
-
-static void own_prefix(const struct lxc_part *part, char *prefix, size_t size)
-{
-    (void)snprintf(prefix, size, "nodes/%s/lxc/", part->cmp->options.node);
-}
-
-static int by_vmid(const void *a, const void *b)
-{
-    const Atoll__Store__V1__GuestStatus *const *left = a;
-    const Atoll__Store__V1__GuestStatus *const *right = b;
-    return (*left)->vmid < (*right)->vmid ? -1 : (*left)->vmid > (*right)->vmid;
+    (void)snprintf(prefix, size, "nodes/%s/lxc/", cmp->options.node);
 }
 
 static void part_status(void *self, struct cmp_status *status)
 {
-    char prefix[160];
-    struct each each = {.part = self, .status = status};
-    own_prefix(self, prefix, sizeof prefix);
-    atl_mirror_each(each.part->cmp->mirror, prefix, count_one, &each);
-    status->guests = atl_arena_array(status->arena, Atoll__Store__V1__GuestStatus *, each.count + 1);
-    status->guest_count = 0;
-    atl_mirror_each(each.part->cmp->mirror, prefix, status_one, &each);
-    if (status->guest_count > 1)
-        qsort(status->guests, status->guest_count, sizeof(*status->guests), by_vmid);
+    struct lxc_part *part = self;
+    size_t count = cmp_facts_count(part->facts);
+    status->guests = atl_arena_array(status->arena, Atoll__Store__V1__GuestStatus *, count + 1);
+    for (size_t i = 0; i < count; i++)
+        status->guests[status->guest_count++] =
+            guest_status(part, cmp_facts_at(part->facts, i), status->arena);
 }
+
+struct each {
+    struct lxc_part *part;
+    struct cmp_boot_guest *boot;
+    size_t room;
+    size_t count;
+};
 
 static void boot_one(const char *path, const struct atl_file *file, void *user)
 {
@@ -305,7 +337,7 @@ static size_t part_boot_guests(void *self, struct cmp_boot_guest *guests, size_t
 {
     char prefix[160];
     struct each each = {.part = self, .boot = guests, .room = room};
-    own_prefix(self, prefix, sizeof prefix);
+    own_prefix(each.part->cmp, prefix, sizeof prefix);
     atl_mirror_each(each.part->cmp->mirror, prefix, boot_one, &each);
     *ret_known = true; /* look_all() has told what runs */
     return each.count;
@@ -329,7 +361,7 @@ static void part_boot_start(void *self, uint32_t vmid)
 static const char *part_program(const char *type, void *self)
 {
     struct lxc_part *part = self;
-    return strcmp(type, "vzstart") == 0 ? part->start_program : NULL;
+    return part->driver->start_program != NULL && strcmp(type, "vzstart") == 0 ? part->start_program : NULL;
 }
 
 /* --- leftovers of creations
@@ -348,6 +380,7 @@ static void abandon(struct lxc_part *part, uint32_t vmid)
     Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
     spec.vmid = vmid;
     spec.node = atl_arena_strdup(&arena, part->cmp->options.node);
+    spec.driver = atl_arena_strdup(&arena, part->driver->name);
     spec.has_abandoned = spec.abandoned = true;
     own_task(part, "vzdestroy", &spec);
 }
@@ -382,7 +415,7 @@ static void batch(void *user)
     if (part->swept || part->cmp->tasks == NULL || !atl_mirror_ready(part->cmp->mirror))
         return;
     part->swept = true;
-    own_prefix(part, prefix, sizeof prefix);
+    own_prefix(part->cmp, prefix, sizeof prefix);
     atl_mirror_each(part->cmp->mirror, prefix, sweep_one, part);
 }
 
@@ -419,15 +452,26 @@ static const struct atl_handler handlers[] = {
 
 static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_error *err)
 {
+    char prefix[160];
+    const struct cmp_lxc_driver *driver = cmp_lxc_driver_find(cmp->options.lxc_driver);
+    if (driver == NULL)
+        return atl_fail(err, ATL_E_INVALID, "lxc-driver", "there is no engine '%s'; use lxc or fake",
+                        cmp->options.lxc_driver);
     struct lxc_part *part = atl_new0(struct lxc_part);
     part->cmp = cmp;
-    enum atl_code code = cmp_lxc_host_probe(cmp->options.run_dir, &part->host, err);
+    part->driver = driver;
+    enum atl_code code =
+        driver->open(cmp->options.run_dir, true, cmp->options.fake_containers, &part->host, err);
     if (code != ATL_OK) {
+        driver->close(&part->host);
         free(part);
         return code;
     }
-    (void)snprintf(part->start_program, sizeof part->start_program, "%s/atoll-lxc-start",
-                   part->host.helper_dir);
+    if (driver->start_program != NULL)
+        (void)snprintf(part->start_program, sizeof part->start_program, "%s/%s", part->host.helper_dir,
+                       driver->start_program);
+    own_prefix(cmp, prefix, sizeof prefix);
+    part->facts = cmp_facts_open(cmp->mirror, prefix, read_facts);
     look_all(part);
     atl_mirror_on_batch(cmp->mirror, batch, part);
     atl_bus_serve(cmp->bus, &atl_svc_lxc_v1_Lxc, handlers, ATL_COUNT(handlers), part);
@@ -439,11 +483,11 @@ static void part_close(void *self)
 {
     struct lxc_part *part = self;
     lxc_begin_close(part);
-    struct lxc_guest *next = NULL;
-    for (struct lxc_guest *guest = part->guests; guest != NULL; guest = next) {
-        next = guest->next;
-        release(guest);
-    }
+    for (size_t i = 0; i < part->guest_count; i++)
+        release(part->guests[i]);
+    free(part->guests);
+    cmp_facts_close(&part->facts);
+    part->driver->close(&part->host);
     free(part);
 }
 

@@ -44,8 +44,8 @@ atl_unit_test(test_lxc_config tests/test_lxc_config.c LIBS compute_lxc_core atl_
 
 # The driver with a real liblxc: root, a minute, nothing left behind.
 file(GLOB ct_driver CONFIGURE_DEPENDS drivers/lxc*.c)
-atl_unit_test(test_lxc_driver tests/test_lxc_driver.c ${ct_driver}
-  LIBS compute_lxc_core atl_io atl_proto atl_pure LABEL component TIMEOUT 120)
+atl_unit_test(test_lxc_driver tests/test_lxc_driver.c drivers/fake_guests.c ${ct_driver}
+  LIBS compute_core compute_lxc_core atl_io atl_proto atl_pure LABEL component TIMEOUT 120)
 target_compile_definitions(test_lxc_driver PRIVATE CT_HELPER_DIR="${CMAKE_BINARY_DIR}/bin")
 add_dependencies(test_lxc_driver atoll-lxc-start atoll-lxc-unpack)
 
@@ -53,6 +53,9 @@ atl_unit_test(test_lxc_doc tests/test_lxc_doc.c LIBS compute_lxc_core atl_proto)
 atl_unit_test(test_lxc_setup tests/test_lxc_setup.c LIBS compute_lxc_core atl_proto LABEL scenario)
 atl_fuzzer(fuzz_lxc_doc tests/fuzz_lxc_doc.c LIBS compute_lxc_core atl_proto)
 atl_fuzzer(fuzz_lxc_setup tests/fuzz_lxc_setup.c LIBS compute_lxc_core atl_proto)
+
+atl_unit_test(test_cmp_fake tests/test_fake.c drivers/fake.c drivers/fake_guests.c ${ct_driver}
+  LIBS compute_core compute_lxc_core atl_io atl_proto atl_pure)
 
 # Through the bus, with the real config-store and storage-agent.
 add_test(NAME component.containers

@@ -35,6 +35,7 @@ static Atoll__Lxc__V1__TaskSpec order(const struct lxc_part *part, struct atl_re
     Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
     spec.vmid = vmid;
     spec.node = atl_arena_strdup(atl_request_arena(request), part->cmp->options.node);
+    spec.driver = atl_arena_strdup(atl_request_arena(request), part->driver->name);
     return spec;
 }
 

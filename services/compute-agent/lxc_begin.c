@@ -131,7 +131,7 @@ static void choose_cpus(const struct lxc_part *part, const Atoll__Lxc__V1__Confi
         return;
     uint32_t *chosen = atl_arena_array(arena, uint32_t, part->host.cpus);
     uint32_t *load = atl_arena_array(arena, uint32_t, part->host.cpus);
-    cmp_lxc_cpu_load(&part->host, facts->vmid, load);
+    part->driver->cpu_load(&part->host, facts->vmid, load);
     facts->cpu_count = cmp_lxc_choose_cpus((uint32_t)config->cores, load, part->host.cpus, chosen);
     facts->cpus = chosen;
 }
@@ -206,6 +206,7 @@ static void init(struct lxc_starting *starting, uint32_t vmid)
     atoll__lxc__v1__start_spec__init(&starting->start);
     starting->spec.vmid = vmid;
     starting->spec.node = atl_arena_strdup(starting->arena, starting->part->cmp->options.node);
+    starting->spec.driver = atl_arena_strdup(starting->arena, starting->part->driver->name);
 }
 
 void lxc_begin(struct lxc_part *part, struct atl_request *request, const struct cmp_lxc_doc *doc,

@@ -64,7 +64,7 @@ static enum atl_code tell_running(struct changing *changing)
     uint32_t *cpus = atl_arena_array(arena, uint32_t, part->host.cpus);
     uint32_t *load = atl_arena_array(arena, uint32_t, part->host.cpus);
     uint32_t wanted = config->has_cores && config->cores < part->host.cpus ? (uint32_t)config->cores : 0;
-    cmp_lxc_cpu_load(&part->host, vmid, load);
+    part->driver->cpu_load(&part->host, vmid, load);
     facts.cpu_count = cmp_lxc_choose_cpus(wanted, load, part->host.cpus, cpus);
     if (facts.cpu_count == 0) { /* no choice is needed any more: all of them */
         for (uint32_t cpu = 0; cpu < part->host.cpus; cpu++)
@@ -72,7 +72,7 @@ static enum atl_code tell_running(struct changing *changing)
         facts.cpu_count = part->host.cpus;
     }
     facts.cpus = cpus;
-    return cmp_lxc_limits_apply(&part->host, vmid, config, &facts, &changing->error);
+    return part->driver->limits(&part->host, vmid, config, &facts, &changing->error);
 }
 
 static void committed(const struct atl_txn_result *result, void *user)

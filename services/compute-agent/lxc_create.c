@@ -156,7 +156,7 @@ static enum atl_code unpack(struct making *making, struct atl_error *err)
     }
     atl_task_progress(work->task, 0.2, "unpacking the template");
     atl_task_log(work->task, "extracting archive '%s'", create->ostemplate);
-    enum atl_code code = cmp_lxc_unpack_wait(&work->host, work->vmid, &spec, ostype, err);
+    enum atl_code code = work->driver->unpack(&work->host, work->vmid, &spec, ostype, err);
     if (code == ATL_OK && making->config->ostype == NULL) {
         making->config->ostype = atl_arena_strdup(&work->arena, ostype);
         atl_task_log(work->task, "the template holds a system of type '%s'", ostype);
@@ -204,7 +204,7 @@ enum atl_code lxc_task_create(struct atl_task *task, const uint8_t *spec, size_t
                         work.vmid);
     struct making making = {.work = &work, .config = work.spec->create->config};
     code = make(&making, err);
-    cmp_lxc_clean(&work.host, work.vmid);
+    work.driver->clean(&work.host, work.vmid);
     if (code != ATL_OK) {
         struct atl_error error = {0};
         free_volumes(&making);

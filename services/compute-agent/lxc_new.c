@@ -61,6 +61,7 @@ static void reserved(const struct atl_txn_result *result, void *user)
     Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
     spec.vmid = create->vmid;
     spec.node = atl_arena_strdup(atl_request_arena(creating->request), part->cmp->options.node);
+    spec.driver = atl_arena_strdup(atl_request_arena(creating->request), part->driver->name);
     spec.create = &creating->create;
     spec.template_path = creating->template_path;
     (void)snprintf(id, sizeof id, "%" PRIu32, create->vmid);

@@ -6,25 +6,32 @@
 #include "cmp.h"
 #include "core/lxc_doc.h"
 #include "core/lxc_make.h"
-#include "drivers/lxc.h"
+#include "drivers/lxc_driver.h"
+#include "facts.h"
 
 /* A running container. */
 struct lxc_guest {
     uint32_t vmid;
     struct cmp_ct_run run;
-    int monitor_fd; /* its process descriptor: readable when the container has ended */
+    int monitor_fd; /* its process descriptor: readable when the container has ended; -1: there is no process
+                     */
     struct atl_watch *watch;
     struct lxc_part *part;
     uint64_t cpu_ns; /* at the last sample */
     atl_ns sampled_at;
     double cpu_cores; /* used between the last two samples, in cores */
-    struct lxc_guest *next;
 };
+
+enum { CMP_LXC_NETS = 32 };
 
 struct lxc_part {
     struct cmp *cmp;
+    const struct cmp_lxc_driver *driver;
     struct cmp_lxc_host host;
-    struct lxc_guest *guests;      /* those that run */
+    struct cmp_facts_table *facts;
+    struct lxc_guest **guests; /* those that run, sorted by vmid */
+    size_t guest_count;
+    size_t guest_room;
     struct lxc_starting *starting; /* with the node: being prepared */
     char start_program[320];
     bool swept; /* leftovers of creations were looked for */
@@ -34,14 +41,16 @@ struct lxc_part {
 struct lxc_guest *lxc_part_look(struct lxc_part *part, uint32_t vmid);
 struct lxc_guest *lxc_part_find(const struct lxc_part *part, uint32_t vmid);
 
-/* Use of a running container; also takes a processor sample. */
-void lxc_part_use(struct lxc_part *part, struct lxc_guest *guest, const Atoll__Lxc__V1__Config *config,
-                  struct cmp_lxc_use *ret_use);
+/* Use of a running container; also takes a processor sample. nets: as in cmp_facts. */
+void lxc_part_use(struct lxc_part *part, struct lxc_guest *guest, uint64_t nets, struct cmp_lxc_use *ret_use);
 
 /* Reads a container's file from the copy of the tree.
  * Errors: ATL_E_ABSENT "Configuration file 'nodes/pve/lxc/101.conf' does not exist". */
 ATL_MUST_CHECK enum atl_code lxc_part_doc(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena,
                                           struct cmp_lxc_doc *ret_doc, struct atl_error *err);
+
+/* Processors it may use. */
+double lxc_part_cpus(const struct lxc_part *part, const struct cmp_facts *facts);
 
 /* "running" or "stopped" as clients know it; a frozen container runs. */
 const char *lxc_part_state(const struct lxc_part *part, uint32_t vmid);

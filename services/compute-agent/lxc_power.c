@@ -24,6 +24,24 @@ static enum atl_code open_work(struct lxc_work *work, struct atl_task *task, con
     return code == ATL_OK ? need_free(work, err) : code;
 }
 
+/* With an engine that has no program of its own for it; else atoll-lxc-start is the worker. */
+static enum atl_code task_start(struct atl_task *task, const uint8_t *spec, size_t size,
+                                struct atl_error *err)
+{
+    LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
+    struct cmp_ct_run run;
+    enum atl_code code = lxc_work_init(&work, task, spec, size, err);
+    if (code == ATL_OK && work.driver->running(&work.host, work.vmid, &run)) {
+        atl_task_log(task, "CT %" PRIu32 " already running", work.vmid);
+        return ATL_OK;
+    }
+    if (code == ATL_OK && work.spec->error != NULL)
+        code = atl_fail(err, ATL_E_STATE, NULL, "%s", work.spec->error);
+    if (code == ATL_OK)
+        code = lxc_work_read(&work, err);
+    return code == ATL_OK ? lxc_work_start(&work, err) : code;
+}
+
 static enum atl_code task_stop(struct atl_task *task, const uint8_t *spec, size_t size, struct atl_error *err)
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
@@ -59,7 +77,7 @@ static enum atl_code halt(struct lxc_work *work, bool force, struct atl_error *e
 {
     int64_t seconds = work->spec->has_timeout_s ? work->spec->timeout_s : SHUTDOWN_S;
     enum atl_code code = work->driver->shutdown(&work->host, work->vmid, wanted_signal(work),
-                                               seconds * ATL_SECOND, stopped, work, err);
+                                                seconds * ATL_SECOND, stopped, work, err);
     if (code == ATL_E_DEADLINE && atl_task_stopped(work->task))
         return atl_fail(err, ATL_E_CANCELLED, NULL, "interrupted by signal");
     if (code != ATL_E_DEADLINE || !force)
@@ -112,7 +130,7 @@ static enum atl_code task_resume(struct atl_task *task, const uint8_t *spec, siz
 }
 
 const struct atl_task_type cmp_lxc_tasks[CMP_LXC_TASKS] = {
-    {"vzstop", task_stop},           {"vzshutdown", task_shutdown}, {"vzreboot", task_reboot},
-    {"vzsuspend", task_suspend},     {"vzresume", task_resume},     {"vzcreate", lxc_task_create},
-    {"vzdestroy", lxc_task_destroy}, {"vzresize", lxc_task_resize},
+    {"vzstart", task_start},       {"vzstop", task_stop},           {"vzshutdown", task_shutdown},
+    {"vzreboot", task_reboot},     {"vzsuspend", task_suspend},     {"vzresume", task_resume},
+    {"vzcreate", lxc_task_create}, {"vzdestroy", lxc_task_destroy}, {"vzresize", lxc_task_resize},
 };

@@ -28,35 +28,34 @@ static bool read_doc(struct lxc_part *part, struct atl_request *request, uint32_
  * ------------------------------------------------------------------------------------------------------- */
 
 /* Everything both answers hold, in the words of the longer one. */
-static Atoll__Lxc__V1__GetStatusReply *status_of(struct lxc_part *part, uint32_t vmid,
-                                                 const struct cmp_lxc_doc *doc, struct atl_arena *arena)
+static Atoll__Lxc__V1__GetStatusReply *status_of(struct lxc_part *part, const struct cmp_facts *facts,
+                                                 struct atl_arena *arena)
 {
-    const Atoll__Lxc__V1__Config *config = doc->now->config;
     Atoll__Lxc__V1__GetStatusReply *row = atl_arena_new(arena, Atoll__Lxc__V1__GetStatusReply);
     atoll__lxc__v1__get_status_reply__init(row);
     row->has_vmid = row->has_cpus = row->has_maxmem = row->has_maxswap = row->has_maxdisk = true;
-    row->vmid = vmid;
+    row->vmid = facts->vmid;
     row->type = atl_arena_strdup(arena, "lxc");
-    struct lxc_guest *guest = lxc_part_look(part, vmid); /* first: a start may be newer than what we know */
-    row->status = atl_arena_strdup(arena, lxc_part_state(part, vmid));
-    row->name = config->hostname != NULL ? config->hostname : atl_arena_format(arena, "CT%" PRIu32, vmid);
-    row->tags = config->tags;
-    row->lock = doc->now->state->lock;
-    row->has_template_ = config->has_template_ && config->template_;
-    row->template_ = row->has_template_;
-    row->cpus = config->has_cpulimit && config->cpulimit > 0 ? config->cpulimit
-                : config->has_cores                          ? (double)config->cores
-                                                             : part->host.cpus;
-    row->maxmem = cmp_lxc_memory_bytes(config);
-    row->maxswap = cmp_lxc_swap_bytes(config);
-    row->maxdisk = config->rootfs != NULL ? (int64_t)cmp_lxc_size_bytes(config->rootfs->size) : 0;
+    struct lxc_guest *guest =
+        lxc_part_look(part, facts->vmid); /* first: a start may be newer than what we know */
+    row->status = atl_arena_strdup(arena, lxc_part_state(part, facts->vmid));
+    row->name = facts->name != NULL ? atl_arena_strdup(arena, facts->name)
+                                    : atl_arena_format(arena, "CT%" PRIu32, facts->vmid);
+    row->tags = facts->tags != NULL ? atl_arena_strdup(arena, facts->tags) : NULL;
+    row->lock = facts->lock != NULL ? atl_arena_strdup(arena, facts->lock) : NULL;
+    row->has_template_ = row->template_ = facts->template_;
+    row->cpus = lxc_part_cpus(part, facts);
+    row->maxmem = (int64_t)facts->maxmem;
+    row->maxswap = (int64_t)facts->maxswap;
+    row->maxdisk = (int64_t)facts->maxdisk;
     row->has_cpu = row->has_mem = row->has_disk = row->has_diskread = row->has_diskwrite = row->has_netin =
         row->has_netout = row->has_uptime = row->has_swap = true;
     if (guest == NULL)
         return row;
     struct cmp_lxc_use use;
-    lxc_part_use(part, guest, config, &use);
-    row->pid = atl_arena_format(arena, "%d", guest->run.init);
+    lxc_part_use(part, guest, facts->nets, &use);
+    if (guest->run.init > 0)
+        row->pid = atl_arena_format(arena, "%d", guest->run.init);
     row->cpu = row->cpus > 0 ? guest->cpu_cores / row->cpus : 0;
     row->mem = (int64_t)use.memory_bytes;
     row->swap = (int64_t)use.swap_bytes;
@@ -87,17 +86,12 @@ void lxc_get_status(struct atl_request *request, const ProtobufCMessage *input, 
     struct cmp_lxc_doc doc;
     if (!read_doc(part, request, in->vmid, &doc))
         return;
-    Atoll__Lxc__V1__GetStatusReply *reply = status_of(part, in->vmid, &doc, atl_request_arena(request));
+    const struct cmp_facts *facts = cmp_facts_find(part->facts, in->vmid);
+    atl_assert(facts != NULL); /* the file is there and was just read */
+    Atoll__Lxc__V1__GetStatusReply *reply = status_of(part, facts, atl_request_arena(request));
     reply->ha = atl_arena_strdup(atl_request_arena(request), "{\"managed\":0}");
     atl_request_reply(request, &reply->base);
 }
-
-struct listing {
-    struct lxc_part *part;
-    struct atl_request *request;
-    Atoll__Lxc__V1__ListReply reply;
-    size_t room;
-};
 
 static Atoll__Lxc__V1__Summary *summary(const Atoll__Lxc__V1__GetStatusReply *row, struct atl_arena *arena)
 {
@@ -139,35 +133,37 @@ static Atoll__Lxc__V1__Summary *summary(const Atoll__Lxc__V1__GetStatusReply *ro
     return entry;
 }
 
-static void list_one(const char *path, const struct atl_file *file, void *user)
+static bool may_see(struct atl_subject *subject, uint32_t vmid)
 {
-    struct listing *listing = user;
-    struct atl_arena *arena = atl_request_arena(listing->request);
-    const char *name = strrchr(path, '/');
-    uint32_t vmid = (uint32_t)strtoul(name != NULL ? name + 1 : "", NULL, 10);
-    char where[32];
-    struct cmp_lxc_doc doc;
-    (void)snprintf(where, sizeof where, "/vms/%" PRIu32, vmid);
-    if (vmid == 0 || atl_keeper_need(listing->part->cmp->keeper, atl_request_principal(listing->request),
-                                     where, audit, NULL) != ATL_OK)
-        return;
-    if (cmp_lxc_doc_read(file->bytes, file->size, arena, &doc, NULL) != ATL_OK)
-        return;
-    Atoll__Lxc__V1__ListReply *reply = &listing->reply;
-    reply->entry = atl_arena_grow(arena, (void *)reply->entry, reply->n_entry, &listing->room,
-                                  sizeof(Atoll__Lxc__V1__Summary *));
-    reply->entry[reply->n_entry++] = summary(status_of(listing->part, vmid, &doc, arena), arena);
+    char path[32];
+    (void)snprintf(path, sizeof path, "/vms/%" PRIu32, vmid);
+    return subject == NULL || atl_subject_need(subject, path, audit, NULL) == ATL_OK;
 }
 
+/* `code: true`: only guests the user may look at are shown. */
 void lxc_list(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     (void)input;
     struct lxc_part *part = user;
-    char prefix[160];
-    struct listing listing = {.part = part, .request = request, .reply = ATOLL__LXC__V1__LIST_REPLY__INIT};
-    (void)snprintf(prefix, sizeof prefix, "nodes/%s/lxc/", part->cmp->options.node);
-    atl_mirror_each(part->cmp->mirror, prefix, list_one, &listing);
-    atl_request_reply(request, &listing.reply.base);
+    struct atl_arena *arena = atl_request_arena(request);
+    const struct atl_principal *principal = atl_request_principal(request);
+    struct atl_subject subject;
+    struct atl_error error = {0};
+    if (principal->user != NULL &&
+        atl_keeper_subject(part->cmp->keeper, principal, &subject, &error) != ATL_OK) {
+        fail(request, &error);
+        return;
+    }
+    size_t count = cmp_facts_count(part->facts);
+    Atoll__Lxc__V1__ListReply reply = ATOLL__LXC__V1__LIST_REPLY__INIT;
+    reply.entry = atl_arena_array(arena, Atoll__Lxc__V1__Summary *, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct cmp_facts *facts = cmp_facts_at(part->facts, i);
+        if (may_see(principal->user != NULL ? &subject : NULL,
+                    facts->vmid)) /* a service that asks sees all */
+            reply.entry[reply.n_entry++] = summary(status_of(part, facts, arena), arena);
+    }
+    atl_request_reply(request, &reply.base);
 }
 
 /* --- configuration
@@ -248,7 +244,7 @@ void lxc_get_interfaces(struct atl_request *request, const ProtobufCMessage *inp
     if (guest == NULL)
         code = atl_fail(&error, ATL_E_STATE, NULL, "CT %" PRIu32 " not running", in->vmid);
     else
-        code = cmp_lxc_interfaces(&guest->run, atl_request_arena(request), &reply, &error);
+        code = part->driver->interfaces(&guest->run, atl_request_arena(request), &reply, &error);
     if (code == ATL_OK)
         atl_request_reply(request, &reply.base);
     else

@@ -68,12 +68,12 @@ static enum atl_code may_destroy(struct lxc_work *work, bool force, struct atl_e
     if (config->has_protection && config->protection)
         return atl_fail(err, ATL_E_STATE, NULL, "can't remove CT %" PRIu32 " - protection mode enabled",
                         work->vmid);
-    if (!cmp_lxc_running(&work->host, work->vmid, &run))
+    if (!work->driver->running(&work->host, work->vmid, &run))
         return ATL_OK;
     if (!force)
         return atl_fail(err, ATL_E_STATE, NULL, "unable to destroy CT %" PRIu32 " - container is running",
                         work->vmid);
-    return cmp_lxc_stop_wait(&work->host, work->vmid, err);
+    return work->driver->stop(&work->host, work->vmid, err);
 }
 
 enum atl_code lxc_task_destroy(struct atl_task *task, const uint8_t *spec, size_t size, struct atl_error *err)
@@ -101,7 +101,7 @@ enum atl_code lxc_task_destroy(struct atl_task *task, const uint8_t *spec, size_
     if (work.spec->abandoned ||
         (request != NULL && request->has_destroy_unreferenced_disks && request->destroy_unreferenced_disks))
         free_unreferenced(&work);
-    cmp_lxc_clean(&work.host, work.vmid);
+    work.driver->clean(&work.host, work.vmid);
     return lxc_work_delete_file(&work, err);
 }
 
@@ -135,7 +135,7 @@ static enum atl_code grow(struct lxc_work *work, const char *volume, const char 
     if (running) {
         if (truncate(path, (off_t)bytes) != 0)
             return atl_fail(err, ATL_E_IO, NULL, "cannot grow '%s': %s", volume, strerror(errno));
-        return cmp_lxc_grow_wait(&work->host, work->vmid, slot, path, true, err);
+        return work->driver->grow(&work->host, work->vmid, slot, path, true, err);
     }
     Atoll__Storage__V1__ResizeRequest request = ATOLL__STORAGE__V1__RESIZE_REQUEST__INIT;
     const ProtobufCMessage *output = NULL;
@@ -143,7 +143,7 @@ static enum atl_code grow(struct lxc_work *work, const char *volume, const char 
     request.size_bytes = bytes;
     enum atl_code code = atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_Resize, &request.base, 0,
                                        &work->arena, &output, err);
-    return code == ATL_OK ? cmp_lxc_grow_wait(&work->host, work->vmid, slot, path, false, err) : code;
+    return code == ATL_OK ? work->driver->grow(&work->host, work->vmid, slot, path, false, err) : code;
 }
 
 static enum atl_code resize(struct lxc_work *work, struct atl_error *err)
@@ -174,8 +174,8 @@ static enum atl_code resize(struct lxc_work *work, struct atl_error *err)
     if (code != ATL_OK)
         return code;
     if (bytes > info->size_bytes)
-        code = grow(work, *disk.volume, request->disk, bytes, cmp_lxc_running(&work->host, work->vmid, &run),
-                    info->path, err);
+        code = grow(work, *disk.volume, request->disk, bytes,
+                    work->driver->running(&work->host, work->vmid, &run), info->path, err);
     *disk.size = cmp_lxc_size_text(bytes, &work->arena);
     return code == ATL_OK ? lxc_work_write(work, err) : code;
 }

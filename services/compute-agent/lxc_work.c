@@ -28,7 +28,10 @@ enum atl_code lxc_work_init(struct lxc_work *work, struct atl_task *task, const 
     work->vmid = work->spec->vmid;
     (void)snprintf(work->path, sizeof work->path, "nodes/%s/lxc/%" PRIu32 ".conf", work->spec->node,
                    work->vmid);
-    enum atl_code code = cmp_lxc_host_probe(atl_task_run_dir(task), &work->host, err);
+    work->driver = cmp_lxc_driver_find(work->spec->driver);
+    if (work->driver == NULL)
+        return atl_fail(err, ATL_E_INTERNAL, NULL, "there is no engine '%s'", work->spec->driver);
+    enum atl_code code = work->driver->open(atl_task_run_dir(task), false, 0, &work->host, err);
     return code == ATL_OK ? cmp_lxc_lock(&work->host, work->vmid, stopped, work, &work->lock_fd, err) : code;
 }
 
@@ -36,6 +39,8 @@ void lxc_work_done(struct lxc_work *work)
 {
     if (work->lock_fd >= 0)
         (void)close(work->lock_fd); /* gives the lock back */
+    if (work->driver != NULL)
+        work->driver->close(&work->host);
     atl_arena_done(&work->arena);
 }
 
@@ -101,7 +106,7 @@ void lxc_work_facts(struct lxc_work *work, const Atoll__Lxc__V1__Config *config,
     if (config->has_cores && config->cores < host->cpus) {
         uint32_t *chosen = atl_arena_array(&work->arena, uint32_t, host->cpus);
         uint32_t *load = atl_arena_array(&work->arena, uint32_t, host->cpus);
-        cmp_lxc_cpu_load(host, work->vmid, load);
+        work->driver->cpu_load(host, work->vmid, load);
         facts.cpu_count = cmp_lxc_choose_cpus((uint32_t)config->cores, load, host->cpus, chosen);
         facts.cpus = chosen;
     }
@@ -182,5 +187,5 @@ enum atl_code lxc_work_start(struct lxc_work *work, struct atl_error *err)
         spec.setup = cmp_lxc_setup_make(config, work->vmid, resolv, &work->arena);
     spec.map = cmp_lxc_map_make(config, raw, raw_count, &facts, &work->arena);
     cmp_lxc_links_down(config, work->vmid, &work->arena, &spec);
-    return cmp_lxc_start_wait(&work->host, work->vmid, &plan, &spec, err);
+    return work->driver->start(&work->host, work->vmid, &plan, &spec, err);
 }

@@ -5,7 +5,7 @@
 #include "atoll/lxc/v1/helper.pb-c.h"
 #include "core/lxc_doc.h"
 #include "core/lxc_make.h"
-#include "drivers/lxc.h"
+#include "drivers/lxc_driver.h"
 #include "io/mirror.h"
 #include "io/task.h"
 
@@ -14,6 +14,7 @@ struct lxc_work {
     const Atoll__Lxc__V1__TaskSpec *spec;
     struct atl_arena arena;
     struct atl_bus *bus; /* opened when first needed */
+    const struct cmp_lxc_driver *driver;
     struct cmp_lxc_host host;
     uint32_t vmid;
     int lock_fd;          /* one worker per container; goes with the process */
@@ -46,7 +47,7 @@ ATL_MUST_CHECK enum atl_code lxc_work_start(struct lxc_work *work, struct atl_er
 ATL_MUST_CHECK enum atl_code lxc_work_mount(struct lxc_work *work, const struct cmp_lxc_mount *mount,
                                             Atoll__Lxc__V1__Mount **ret_mount, struct atl_error *err);
 
-enum { CMP_LXC_TASKS = 8 };
+enum { CMP_LXC_TASKS = 9 };
 extern const struct atl_task_type cmp_lxc_tasks[CMP_LXC_TASKS];
 
 /* In lxc_create.c and lxc_remove.c. */

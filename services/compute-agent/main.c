@@ -3,9 +3,13 @@
 
 #include "cmp.h"
 
-static struct cmp_options options = {
-    .driver = "libvirt", .libvirt_uri = "qemu:///system", .accel = "auto", .qemu_user = "libvirt-qemu"};
+static struct cmp_options options = {.driver = "libvirt",
+                                     .libvirt_uri = "qemu:///system",
+                                     .accel = "auto",
+                                     .qemu_user = "libvirt-qemu",
+                                     .lxc_driver = "lxc"};
 static const char *fake_guests = "0";
+static const char *fake_containers = "0";
 
 static const struct atl_program_option program_options[] = {
     {"driver", "NAME", "engine of virtual machines: libvirt or fake", &options.driver, NULL},
@@ -14,16 +18,29 @@ static const struct atl_program_option program_options[] = {
     {"qemu-user", "NAME", "user that QEMU runs as", &options.qemu_user, NULL},
     {"lxc-path", "DIR", "folder of liblxc's files; default: below the state folder", &options.lxc_path, NULL},
     {"fake-guests", "COUNT", "guests that the fake engine makes up", &fake_guests, NULL},
+    {"lxc-driver", "NAME", "engine of containers: lxc or fake", &options.lxc_driver, NULL},
+    {"fake-containers", "COUNT", "containers that the fake engine makes up", &fake_containers, NULL},
 };
+
+static enum atl_code fakes_count(const char *name, const char *text, uint32_t *ret_count,
+                                 struct atl_error *err)
+{
+    char *end = NULL;
+    unsigned long count = strtoul(text, &end, 10);
+    if (*end != '\0' || count > 100000)
+        return atl_fail(err, ATL_E_INVALID, name, "'%s' is not a number up to 100000", text);
+    *ret_count = (uint32_t)count;
+    return ATL_OK;
+}
 
 static enum atl_code start(struct atl_program *program, void **ret_self, struct atl_error *err)
 {
-    char *end = NULL;
-    options.fake_guests = (uint32_t)strtoul(fake_guests, &end, 10);
-    if (*end != '\0' || options.fake_guests > 100000)
-        return atl_fail(err, ATL_E_INVALID, "fake-guests", "'%s' is not a number up to 100000", fake_guests);
     struct cmp *cmp = NULL;
-    enum atl_code code = cmp_open(program, &options, &cmp, err);
+    enum atl_code code = fakes_count("fake-guests", fake_guests, &options.fake_guests, err);
+    if (code == ATL_OK)
+        code = fakes_count("fake-containers", fake_containers, &options.fake_containers, err);
+    if (code == ATL_OK)
+        code = cmp_open(program, &options, &cmp, err);
     *ret_self = cmp;
     return code;
 }

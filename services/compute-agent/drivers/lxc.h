@@ -16,15 +16,18 @@
 
 enum { CMP_LXC_CPUS_MAX = 1024 };
 
+struct cmp_fakes;
+
 /* What this machine is like; probed once. */
 struct cmp_lxc_host {
     unsigned int cgroup_version;
     bool swap_accounting;
     bool apparmor;
     uint32_t cpus;
-    char cgroup_base[64]; /* "atoll", or with a number of the run folder when that is not the usual one */
-    char run_dir[256];    /* RUN/lxc */
-    char helper_dir[256]; /* where atoll-lxc-start lies */
+    char cgroup_base[64];    /* "atoll", or with a number of the run folder when that is not the usual one */
+    char run_dir[256];       /* RUN/lxc */
+    char helper_dir[256];    /* where atoll-lxc-start lies */
+    struct cmp_fakes *fakes; /* of the fake driver; else NULL */
 };
 
 /* run_dir: RUN. Errors: ATL_E_STATE no cgroups. */
