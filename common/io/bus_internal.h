@@ -243,6 +243,8 @@ struct bus_peer {
 
 struct bus_peer *atl_bus_peer(struct atl_bus *bus, const char *service); /* NULL: too many */
 void atl_bus_peer_free(struct bus_peer *peer);
+/* A message that came back: what the fuzzers call. */
+void atl_bus_peer_message(struct bus_peer *peer, zmq_msg_t *frame, zmq_msg_t *payload);
 void atl_bus_peer_queue(struct bus_peer *peer, struct atl_call *call);
 void atl_bus_peer_queue_first(struct bus_peer *peer, struct atl_call *call);
 void atl_bus_peer_flush(struct bus_peer *peer);
@@ -265,6 +267,8 @@ enum atl_code atl_bus_publisher_open(struct atl_bus *bus, struct atl_error *err)
 void atl_bus_publisher_free(struct bus_publisher *publisher);
 void atl_bus_replay(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void atl_bus_subscribers_free(struct atl_bus *bus);
+/* An event or a beat that came: what the fuzzer calls. */
+void atl_bus_subscriber_message(struct bus_subscriber *subscriber, zmq_msg_t *topic, zmq_msg_t *frame);
 
 /* --- the methods every service has (bus_builtin.c) --- */
 

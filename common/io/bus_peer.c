@@ -102,29 +102,31 @@ static void expire_queued(struct bus_peer *peer)
 
 /* --- the connection --- */
 
+void atl_bus_peer_message(struct bus_peer *peer, zmq_msg_t *frame, zmq_msg_t *payload)
+{
+    struct atl_bus *bus = peer->bus;
+    struct atl_arena *arena = atl_bus_arena_take(bus);
+    bus_header *header = atl_bus_header_read(zmq_msg_data(frame), zmq_msg_size(frame), arena);
+    bool reply = header != NULL && header->kind == ATOLL__BUS__V1__HEADER__KIND__REPLY && header->has_status;
+    struct atl_call *call = NULL;
+    if (reply) {
+        peer->backoff = 0;
+        call = (struct atl_call *)atl_bus_map_find(&bus->calls, header->request_id.data);
+    }
+    if (call != NULL && call->peer == peer && call->state == BUS_SENT)
+        atl_bus_call_answered(call, header, payload, arena);
+    if (reply && peer->queued.first != NULL)
+        atl_bus_peer_flush(peer);
+    atl_bus_arena_give(bus, arena);
+}
+
 static void peer_ready(void *user, unsigned int events)
 {
     (void)events;
     struct bus_peer *peer = user;
-    struct atl_bus *bus = peer->bus;
     zmq_msg_t parts[3];
-    int count = atl_bus_receive(peer->socket, parts);
-    if (count == 2) {
-        struct atl_arena *arena = atl_bus_arena_take(bus);
-        bus_header *header = atl_bus_header_read(zmq_msg_data(&parts[0]), zmq_msg_size(&parts[0]), arena);
-        bool reply =
-            header != NULL && header->kind == ATOLL__BUS__V1__HEADER__KIND__REPLY && header->has_status;
-        struct atl_call *call = NULL;
-        if (reply) {
-            peer->backoff = 0;
-            call = (struct atl_call *)atl_bus_map_find(&bus->calls, header->request_id.data);
-        }
-        if (call != NULL && call->peer == peer && call->state == BUS_SENT)
-            atl_bus_call_answered(call, header, &parts[1], arena);
-        if (reply && peer->queued.first != NULL)
-            atl_bus_peer_flush(peer);
-        atl_bus_arena_give(bus, arena);
-    }
+    if (atl_bus_receive(peer->socket, parts) == 2)
+        atl_bus_peer_message(peer, &parts[0], &parts[1]);
     atl_bus_parts_close(parts);
 }
 

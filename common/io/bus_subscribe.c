@@ -230,7 +230,7 @@ static void replayed(const struct atl_reply *reply, void *user)
         return;
     }
     const Atoll__Bus__V1__ReplayReply *answer = (const void *)reply->output;
-    bool lost = answer->lost || answer->epoch != subscriber->epoch;
+    bool lost = subscriber->sync == SYNC_UNKNOWN || answer->lost || answer->epoch != subscriber->epoch;
     subscriber->sync = SYNC_LIVE;
     if (lost) {
         forget_seen(subscriber); /* its sequences may be of another epoch */
@@ -303,20 +303,21 @@ static void take_frame(struct bus_subscriber *subscriber, const void *packed, si
     atl_bus_arena_give(subscriber->bus, arena);
 }
 
+void atl_bus_subscriber_message(struct bus_subscriber *subscriber, zmq_msg_t *topic, zmq_msg_t *frame)
+{
+    if (zmq_msg_size(topic) == 4 && memcmp(zmq_msg_data(topic), "beat", 4) == 0)
+        take_beat(subscriber, zmq_msg_data(frame), zmq_msg_size(frame));
+    else
+        take_frame(subscriber, zmq_msg_data(frame), zmq_msg_size(frame));
+}
+
 static void subscriber_ready(void *user, unsigned int events)
 {
     (void)events;
     struct bus_subscriber *subscriber = user;
     zmq_msg_t parts[3];
-    int count = atl_bus_receive(subscriber->socket, parts);
-    if (count == 2) {
-        const void *packed = zmq_msg_data(&parts[1]);
-        size_t size = zmq_msg_size(&parts[1]);
-        if (zmq_msg_size(&parts[0]) == 4 && memcmp(zmq_msg_data(&parts[0]), "beat", 4) == 0)
-            take_beat(subscriber, packed, size);
-        else
-            take_frame(subscriber, packed, size);
-    }
+    if (atl_bus_receive(subscriber->socket, parts) == 2)
+        atl_bus_subscriber_message(subscriber, &parts[0], &parts[1]);
     atl_bus_parts_close(parts);
 }
 
