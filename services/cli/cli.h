@@ -2,6 +2,7 @@
 #ifndef CLI_H
 #define CLI_H
 
+#include "atoll/storage/v1/upload.pb-c.h"
 #include "core/cli_core.h"
 
 /* Carries one call to the service that answers it: over the bus as root at the machine, or through REST. */
@@ -32,6 +33,26 @@ ATL_MUST_CHECK enum atl_code cli_node_add(struct cli_args *args, const struct cl
 /* Prints the log of a task as it grows, until it ends. Errors: ATL_E_UNKNOWN it failed, err says why. */
 ATL_MUST_CHECK enum atl_code cli_task_follow(const struct cli_transport *transport, const char *upid,
                                              struct atl_error *err);
+
+/* A file of this machine that is sent with an upload: parameter `filename` is its path here, and the name its
+ * volume gets there is the last part of it. */
+struct cli_file {
+    const char *path; /* borrowed from the parameters, as the name */
+    const char *name;
+    uint64_t size;
+    int fd; /* -1: none */
+};
+/* Errors: ATL_E_INVALID naming filename. */
+ATL_MUST_CHECK enum atl_code cli_file_open(const struct atl_param *params, size_t count,
+                                           struct cli_file *ret_file, struct atl_error *err);
+void cli_file_close(struct cli_file *file);
+/* Shows how far it is, on a terminal. */
+void cli_file_progress(const struct cli_file *file, uint64_t sent);
+/* Sends it over the socket of the offer and waits until the agent has all of it. Errors: the agent's
+ * sentence. */
+ATL_MUST_CHECK enum atl_code cli_file_send(const struct cli_file *file,
+                                           const Atoll__Storage__V1__UploadOffer *offer,
+                                           struct atl_error *err);
 
 /* The value of a key of a JSON object's text, in the arena; NULL when it is not there. */
 const char *cli_json_text(const char *json, const char *key, struct atl_arena *arena);

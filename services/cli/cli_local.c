@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "atoll/storage/v1/upload.atl.h"
 #include "atoll/store/v1/identity.atl.h"
 #include "io/bus.h"
 
@@ -78,14 +79,10 @@ static void on_reply(const struct atl_reply *reply, void *user)
     atl_loop_stop(answer->loop);
 }
 
-static enum atl_code local_call(void *self, const struct atl_rpc *rpc, const struct atl_param *params,
-                                size_t count, struct atl_buf *ret_json, struct atl_errors *errors,
-                                struct atl_error *err)
+static enum atl_code one_call(struct local *local, const struct atl_rpc *rpc, const struct atl_param *params,
+                              size_t count, struct atl_buf *ret_json, struct atl_errors *errors,
+                              struct atl_error *err)
 {
-    struct local *local = self;
-    if (rpc->flags & ATL_R_UPLOAD)
-        return atl_fail(err, ATL_E_UNIMPLEMENTED, NULL,
-                        "uploads go through REST: use --host https://localhost:8006");
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     ProtobufCMessage *input = NULL;
     enum atl_code code = atl_params_decode(rpc->input, params, count, &arena, &input, errors);
@@ -106,6 +103,60 @@ static enum atl_code local_call(void *self, const struct atl_rpc *rpc, const str
     while (!answer.there)
         atl_loop_run(local->loop);
     return answer.code;
+}
+
+/* Asks for a stream, sends the file; *ret_handle names what arrived, in the local arena. */
+static enum atl_code send_file(struct local *local, const struct atl_param *params, size_t count,
+                               const struct cli_file *file, const char **ret_handle, struct atl_error *err)
+{
+    Atoll__Storage__V1__UploadOpenRequest request = ATOLL__STORAGE__V1__UPLOAD_OPEN_REQUEST__INIT;
+    const ProtobufCMessage *output = NULL;
+    enum atl_code code = local->assertion == NULL ? get_assertion(local, err) : ATL_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(params[i].name, "node") == 0)
+            request.node = atl_arena_strdup(&local->arena, params[i].value);
+        if (strcmp(params[i].name, "storage") == 0)
+            request.storage = atl_arena_strdup(&local->arena, params[i].value);
+    }
+    request.has_max_size = 1;
+    request.max_size = file->size;
+    struct atl_call_options options = {.assertion = local->assertion,
+                                       .assertion_size = local->assertion_size};
+    if (code == ATL_OK)
+        code = atl_bus_call_wait(local->bus, &atl_rpc_storage_v1_UploadStream_Open, &request.base, &options,
+                                 &local->arena, &output, err);
+    if (code != ATL_OK)
+        return code;
+    const Atoll__Storage__V1__UploadOffer *offer = (const Atoll__Storage__V1__UploadOffer *)output;
+    *ret_handle = offer->handle;
+    return cli_file_send(file, offer, err);
+}
+
+static enum atl_code local_upload(struct local *local, const struct atl_rpc *rpc,
+                                  const struct atl_param *params, size_t count, struct atl_buf *ret_json,
+                                  struct atl_errors *errors, struct atl_error *err)
+{
+    struct cli_file file;
+    struct atl_param *sent = atl_arena_array(&local->arena, struct atl_param, count + 1);
+    enum atl_code code = cli_file_open(params, count, &file, err);
+    if (code != ATL_OK)
+        return code;
+    memcpy(sent, params, count * sizeof *params);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(sent[i].name, "filename") == 0)
+            sent[i].value = file.name;
+    sent[count].name = "tmpfilename";
+    code = send_file(local, params, count, &file, &sent[count].value, err);
+    cli_file_close(&file);
+    return code == ATL_OK ? one_call(local, rpc, sent, count + 1, ret_json, errors, err) : code;
+}
+
+static enum atl_code local_call(void *self, const struct atl_rpc *rpc, const struct atl_param *params,
+                                size_t count, struct atl_buf *ret_json, struct atl_errors *errors,
+                                struct atl_error *err)
+{
+    return (rpc->flags & ATL_R_UPLOAD) != 0 ? local_upload(self, rpc, params, count, ret_json, errors, err)
+                                            : one_call(self, rpc, params, count, ret_json, errors, err);
 }
 
 enum atl_code cli_local_open(const struct cli_args *args, struct cli_transport *ret_transport,

@@ -133,6 +133,74 @@ static enum atl_code read_answer(struct remote *remote, long status, struct atl_
     return code;
 }
 
+static enum atl_code perform(struct remote *remote, const char *url, struct atl_buf *ret_json,
+                             struct atl_errors *errors, struct atl_error *err)
+{
+    long status = 0;
+    atl_buf_reset(&remote->answer);
+    struct curl_slist *headers = curl_slist_append(NULL, remote->authorization);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_URL, url);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_HTTPHEADER, headers);
+    CURLcode done = curl_easy_perform(remote->curl);
+    curl_slist_free_all(headers);
+    if (done != CURLE_OK)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "%s: %s", remote->base, curl_easy_strerror(done));
+    (void)curl_easy_getinfo(remote->curl, CURLINFO_RESPONSE_CODE, &status);
+    return read_answer(remote, status, ret_json, errors, err);
+}
+
+static int on_progress(void *user, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    const struct cli_file *file = user;
+    (void)down_total;
+    (void)down;
+    (void)up_total;
+    if (up > 0 && (uint64_t)up < file->size)
+        cli_file_progress(file, (uint64_t)up);
+    return 0;
+}
+
+/* All parameters that are not in the path, as fields of a multipart body, and the file as the last of them.
+ */
+static enum atl_code upload(struct remote *remote, const struct atl_rpc *rpc, const struct atl_param *params,
+                            size_t count, const char *url, struct atl_buf *ret_json,
+                            struct atl_errors *errors, struct atl_error *err)
+{
+    struct cli_file file;
+    enum atl_code code = cli_file_open(params, count, &file, err);
+    if (code != ATL_OK)
+        return code;
+    curl_mime *mime = curl_mime_init(remote->curl);
+    for (size_t i = 0; i < count; i++) {
+        if (in_path(rpc, params[i].name) || strcmp(params[i].name, "filename") == 0)
+            continue;
+        curl_mimepart *part = curl_mime_addpart(mime);
+        (void)curl_mime_name(part, params[i].name);
+        (void)curl_mime_data(part, params[i].value, CURL_ZERO_TERMINATED);
+    }
+    curl_mimepart *part = curl_mime_addpart(mime);
+    (void)curl_mime_name(part, "filename");
+    (void)curl_mime_filedata(part, file.path);
+    (void)curl_mime_filename(part, file.name); /* after the data, which would set a name of its own */
+    (void)curl_easy_setopt(remote->curl, CURLOPT_MIMEPOST, mime);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_CUSTOMREQUEST, "POST");
+    (void)curl_easy_setopt(remote->curl, CURLOPT_TIMEOUT_MS, 0L);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_LOW_SPEED_LIMIT,
+                           1L); /* a minute without a byte is the end */
+    (void)curl_easy_setopt(remote->curl, CURLOPT_LOW_SPEED_TIME, 60L);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_NOPROGRESS, 0L);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_XFERINFODATA, &file);
+    code = perform(remote, url, ret_json, errors, err);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_NOPROGRESS, 1L);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_LOW_SPEED_TIME, 0L);
+    (void)curl_easy_setopt(remote->curl, CURLOPT_MIMEPOST, NULL);
+    curl_mime_free(mime);
+    cli_file_progress(&file, file.size);
+    cli_file_close(&file);
+    return code;
+}
+
 static enum atl_code remote_call(void *self, const struct atl_rpc *rpc, const struct atl_param *params,
                                  size_t count, struct atl_buf *ret_json, struct atl_errors *errors,
                                  struct atl_error *err)
@@ -141,36 +209,24 @@ static enum atl_code remote_call(void *self, const struct atl_rpc *rpc, const st
     if (rpc->path == NULL)
         return atl_fail(err, ATL_E_INVALID, NULL,
                         "this works only as root at the machine itself, without --host");
-    if (rpc->flags & ATL_R_UPLOAD)
-        return atl_fail(err, ATL_E_UNIMPLEMENTED, NULL,
-                        "uploads are not built into the command line; use curl -F");
     ATL_BUF_AT_EXIT struct atl_buf url = {0};
-    ATL_BUF_AT_EXIT struct atl_buf form = {0};
     if (!build_url(remote, rpc, params, count, &url, err))
         return ATL_E_INVALID;
+    if ((rpc->flags & ATL_R_UPLOAD) != 0)
+        return upload(remote, rpc, params, count, url.data, ret_json, errors, err);
+    ATL_BUF_AT_EXIT struct atl_buf form = {0};
     build_form(remote, rpc, params, count, &form);
     bool body = rpc->verb == ATL_POST || rpc->verb == ATL_PUT;
     if (!body && form.length > 0)
         atl_buf_printf(&url, "?%s", form.data);
     static const char *const verbs[] = {"GET", "POST", "PUT", "DELETE"};
-    (void)curl_easy_setopt(remote->curl, CURLOPT_URL, url.data);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_CUSTOMREQUEST, verbs[rpc->verb]);
     (void)curl_easy_setopt(remote->curl, CURLOPT_POSTFIELDS,
                            body ? (form.data != NULL ? form.data : "") : NULL);
     if (!body)
         (void)curl_easy_setopt(remote->curl, CURLOPT_HTTPGET, 1L);
     (void)curl_easy_setopt(remote->curl, CURLOPT_CUSTOMREQUEST, verbs[rpc->verb]);
     (void)curl_easy_setopt(remote->curl, CURLOPT_TIMEOUT_MS, (long)rpc->deadline_ms + 5000L);
-    atl_buf_reset(&remote->answer);
-    struct curl_slist *headers = curl_slist_append(NULL, remote->authorization);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_HTTPHEADER, headers);
-    CURLcode done = curl_easy_perform(remote->curl);
-    curl_slist_free_all(headers);
-    if (done != CURLE_OK)
-        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "%s: %s", remote->base, curl_easy_strerror(done));
-    long status = 0;
-    (void)curl_easy_getinfo(remote->curl, CURLINFO_RESPONSE_CODE, &status);
-    return read_answer(remote, status, ret_json, errors, err);
+    return perform(remote, url.data, ret_json, errors, err);
 }
 
 static enum atl_code read_token(const struct cli_args *args, char **ret_token, struct atl_error *err)

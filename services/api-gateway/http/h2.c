@@ -15,6 +15,8 @@ enum {
     RESETS_MAX = 1000,     /* streams a client may cancel before answers, beyond what it let finish */
 };
 
+#define ANSWERED_TIME (1 * ATL_SECOND) /* for a client to stop sending once it has its answer */
+
 static const struct gw_fault too_many = {431, "too many header lines (more than 64)"};
 static const struct gw_fault too_large = {431, "header fields are larger than 8 KiB"};
 
@@ -223,15 +225,17 @@ static void h2_reply(struct gw_request *request, const struct gw_answer *answer)
         gw_conn_kill(conn);
 }
 
-/* The answer is out. If the client still sends a body that nobody wants, it is told to stop. */
+/* The answer is out. A client that still sends a body nobody wants gets a moment to read it and to stop: some
+ * throw an answer away when its stream is reset, whatever the reset says. h2_deadline() tells those who go
+ * on. */
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
-    (void)user;
+    struct gw_conn *conn = user;
     bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
                 (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
     struct gw_request *request = ends ? request_of(session, frame->hd.stream_id) : NULL;
     if (request != NULL && !request->body_ended)
-        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+        request->answered_at = atl_loop_now(conn->http->loop);
     return 0;
 }
 
@@ -304,6 +308,12 @@ static atl_ns h2_deadline(struct gw_conn *conn, atl_ns now)
     if (conn->requests == NULL)
         return conn->idle_since + options->idle_h2;
     for (struct gw_request *request = conn->requests; request != NULL; request = request->next) {
+        if (request->answered_at != 0 && now >= request->answered_at + ANSWERED_TIME) {
+            (void)nghttp2_submit_rst_stream(session_of(conn), NGHTTP2_FLAG_NONE, request->stream_id,
+                                            NGHTTP2_NO_ERROR); /* out of memory only */
+            gw_conn_mark(conn);
+            request->answered_at = 0;
+        }
         bool reading = request->state <= GW_READING_BODY && !request->replied && !request->paused;
         bool late = (reading && now >= request->progress_at + options->head_time) ||
                     (request->state == GW_REPLYING && now >= request->progress_at + options->write_time);

@@ -59,6 +59,7 @@ struct gw_request {
     size_t held;          /* of output, as counted in the server's bound */
     struct gw_gzip *gzip; /* a large answer that is being compressed */
     atl_ns progress_at;   /* when the client last did its part */
+    atl_ns answered_at;   /* HTTP/2: the answer was out before the end of the body; 0: it was not */
     int32_t stream_id;    /* HTTP/2 */
     size_t head_bytes;    /* HTTP/2: so far */
     uint8_t state;        /* enum gw_request_state */
