@@ -234,6 +234,18 @@ static void retry_later(struct atl_mirror *mirror)
     mirror->retry_delay = mirror->retry_delay * 2 < RETRY_LAST ? mirror->retry_delay * 2 : RETRY_LAST;
 }
 
+/* The call under way is over; false: it failed and is tried again later. */
+static bool call_ended(struct atl_mirror *mirror, const struct atl_reply *reply)
+{
+    mirror->call = NULL;
+    if (reply->code != ATL_OK) {
+        retry_later(mirror);
+        return false;
+    }
+    mirror->retry_delay = RETRY_FIRST;
+    return true;
+}
+
 static void end_listing(struct atl_mirror *mirror)
 {
     for (size_t i = mirror->count; i > 0; i--)
@@ -254,12 +266,8 @@ static void end_listing(struct atl_mirror *mirror)
 static void on_list(const struct atl_reply *reply, void *user)
 {
     struct atl_mirror *mirror = user;
-    mirror->call = NULL;
-    if (reply->code != ATL_OK) {
-        retry_later(mirror);
+    if (!call_ended(mirror, reply))
         return;
-    }
-    mirror->retry_delay = RETRY_FIRST;
     const Atoll__Store__V1__ListReply *list = (const void *)reply->output;
     if (mirror->listing.epoch == 0)
         mirror->listing = to_revision(list->revision);
@@ -287,12 +295,8 @@ static void list_more(struct atl_mirror *mirror)
 static void on_watch(const struct atl_reply *reply, void *user)
 {
     struct atl_mirror *mirror = user;
-    mirror->call = NULL;
-    if (reply->code != ATL_OK) {
-        retry_later(mirror);
+    if (!call_ended(mirror, reply))
         return;
-    }
-    mirror->retry_delay = RETRY_FIRST;
     const Atoll__Store__V1__WatchReply *watch = (const void *)reply->output;
     if (watch->has_resync && watch->resync) {
         begin_listing(mirror);

@@ -2,6 +2,7 @@
 #ifndef CFG_H
 #define CFG_H
 
+#include "atoll/bus/v1/bus.pb-c.h"
 #include "io/guard.h"
 #include "io/service.h"
 #include "store.h"
@@ -28,6 +29,10 @@ ATL_PRINTF(4, 5)
 void cfg_refuse(struct atl_request *request, enum atl_code code, const char *field, const char *format, ...);
 /* Answers with `Nothing`. */
 void cfg_reply_nothing(struct atl_request *request);
+
+/* Who asks, on what is on disk. False: refused, answered. */
+bool cfg_get_subject(struct cfg *cfg, struct atl_request *request, struct atl_subject *subject);
+Atoll__Bus__V1__Revision *cfg_new_revision(struct atl_arena *arena, uint64_t epoch, uint64_t number);
 
 /* A file of the tree as text, "" when it is not there; what is queued counts. Borrowed until the next change.
  */

@@ -397,12 +397,8 @@ static void handle_list_acl(struct atl_request *request, const ProtobufCMessage 
     struct cfg *cfg = user;
     struct atl_arena *arena = atl_request_arena(request);
     struct atl_subject subject;
-    struct atl_error error;
-    (void)cfg_store_tree(cfg->store);
-    if (atl_keeper_subject(cfg->keeper, atl_request_principal(request), &subject, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
+    if (!cfg_get_subject(cfg, request, &subject))
         return;
-    }
     atl_privs modify = atl_priv_from_text("Permissions.Modify");
     bool all = atl_subject_may(&subject, "/access", atl_priv_from_text("Sys.Audit"), 0);
     Atoll__Access__V1__ListAclReply reply = ATOLL__ACCESS__V1__LIST_ACL_REPLY__INIT;

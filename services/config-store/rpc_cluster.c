@@ -6,17 +6,6 @@
 #include "core/options.h"
 #include "view.h"
 
-/* Who asks, on what is on disk. False: refused, answered. */
-static bool get_subject(struct cfg *cfg, struct atl_request *request, struct atl_subject *subject)
-{
-    struct atl_error error;
-    (void)cfg_store_tree(cfg->store);
-    if (atl_keeper_subject(cfg->keeper, atl_request_principal(request), subject, &error) == ATL_OK)
-        return true;
-    atl_request_fail(request, &error, NULL);
-    return false;
-}
-
 static void handle_version(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     (void)input;
@@ -115,7 +104,7 @@ static void handle_resources(struct atl_request *request, const ProtobufCMessage
     const Atoll__Cluster__V1__ListResourcesRequest *wish = (const void *)input;
     struct listing listing = {.cfg = user, .arena = atl_request_arena(request)};
     atoll__cluster__v1__list_resources_reply__init(&listing.reply);
-    if (!get_subject(user, request, &listing.subject))
+    if (!cfg_get_subject(user, request, &listing.subject))
         return;
     const char *type = wish->type;
     if (type == NULL)
@@ -167,7 +156,7 @@ static void handle_nodes(struct atl_request *request, const ProtobufCMessage *in
     (void)input;
     struct cfg *cfg = user;
     struct atl_subject subject;
-    if (!get_subject(cfg, request, &subject))
+    if (!cfg_get_subject(cfg, request, &subject))
         return;
     struct atl_arena *arena = atl_request_arena(request);
     atl_privs audit = atl_priv_from_text("Sys.Audit");
@@ -212,7 +201,7 @@ static void handle_tasks(struct atl_request *request, const ProtobufCMessage *in
     (void)input;
     struct cfg *cfg = user;
     struct atl_subject subject;
-    if (!get_subject(cfg, request, &subject))
+    if (!cfg_get_subject(cfg, request, &subject))
         return;
     bool all = atl_subject_may(&subject, "/", atl_priv_from_text("Sys.Audit"), 0);
     size_t count = 0;

@@ -102,12 +102,24 @@ static bool try_lock(struct waiter *waiter)
     return false;
 }
 
+static bool still_waits(const struct cfg_locks *locks, const struct waiter *waiter)
+{
+    const struct waiter *at = locks->first;
+    while (at != NULL && at != waiter)
+        at = at->next;
+    return at != NULL;
+}
+
 static void on_retry(void *user)
 {
     struct waiter *waiter = user;
+    struct cfg_locks *locks = waiter->cfg->locks;
     waiter->retry = NULL;
-    if (try_lock(waiter))
-        drop(waiter->cfg->locks, waiter);
+    /* What waits for the end of the round is committed first: that may free a lock, and answer whoever waits.
+     */
+    (void)cfg_store_tree(locks->cfg->store);
+    if (still_waits(locks, waiter) && try_lock(waiter))
+        drop(locks, waiter);
 }
 
 static void on_end(void *user)
@@ -150,15 +162,22 @@ static void on_commit(void *user)
     }
 }
 
+/* False: refused, answered. */
+static bool check_names(struct atl_request *request, const char *name, const char *owner)
+{
+    struct atl_error error;
+    if (cfg_lock_check(name, owner, &error) == ATL_OK)
+        return true;
+    atl_request_fail(request, &error, NULL);
+    return false;
+}
+
 void cfg_handle_lock(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct cfg *cfg = user;
     const Atoll__Store__V1__LockRequest *lock = (const void *)input;
-    struct atl_error error;
-    if (cfg_lock_check(lock->name, lock->owner, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
+    if (!check_names(request, lock->name, lock->owner))
         return;
-    }
     struct cfg_lock_plan plan = cfg_lock_take(cfg_store_ahead(cfg->store), lock->name, lock->owner,
                                               lock->ttl_ms, wall_ms(), atl_request_arena(request));
     if (plan.verdict == CFG_LOCK_TAKE) {
@@ -187,11 +206,8 @@ void cfg_handle_renew_lock(struct atl_request *request, const ProtobufCMessage *
 {
     struct cfg *cfg = user;
     const Atoll__Store__V1__LockRequest *lock = (const void *)input;
-    struct atl_error error;
-    if (cfg_lock_check(lock->name, lock->owner, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
+    if (!check_names(request, lock->name, lock->owner))
         return;
-    }
     struct cfg_lock_plan plan = cfg_lock_renew(cfg_store_ahead(cfg->store), lock->name, lock->owner,
                                                lock->ttl_ms, wall_ms(), atl_request_arena(request));
     if (plan.verdict == CFG_LOCK_TAKE)
@@ -204,11 +220,8 @@ void cfg_handle_unlock(struct atl_request *request, const ProtobufCMessage *inpu
 {
     struct cfg *cfg = user;
     const Atoll__Store__V1__UnlockRequest *lock = (const void *)input;
-    struct atl_error error;
-    if (cfg_lock_check(lock->name, lock->owner, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
+    if (!check_names(request, lock->name, lock->owner))
         return;
-    }
     struct cfg_lock_plan plan =
         cfg_lock_release(cfg_store_ahead(cfg->store), lock->name, lock->owner, atl_request_arena(request));
     if (plan.verdict == CFG_LOCK_DROP) {

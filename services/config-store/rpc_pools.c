@@ -62,16 +62,6 @@ static struct members find_members(struct cfg *cfg, struct atl_subject *subject,
     return members;
 }
 
-static bool get_subject(struct cfg *cfg, struct atl_request *request, struct atl_subject *subject)
-{
-    struct atl_error error;
-    (void)cfg_store_tree(cfg->store);
-    if (atl_keeper_subject(cfg->keeper, atl_request_principal(request), subject, &error) == ATL_OK)
-        return true;
-    atl_request_fail(request, &error, NULL);
-    return false;
-}
-
 static char *comment_of(const struct atl_pool *pool, struct atl_arena *arena)
 {
     return pool->comment[0] != '\0' ? atl_arena_strdup(arena, pool->comment) : NULL;
@@ -83,7 +73,7 @@ static void handle_list(struct atl_request *request, const ProtobufCMessage *inp
     const Atoll__Pool__V1__ListPoolsRequest *wish = (const void *)input;
     struct atl_arena *arena = atl_request_arena(request);
     struct atl_subject subject;
-    if (!get_subject(cfg, request, &subject))
+    if (!cfg_get_subject(cfg, request, &subject))
         return;
     atl_privs audit = atl_priv_from_text("Pool.Audit");
     const struct atl_acl *acl = subject.acl;
@@ -117,7 +107,7 @@ static void handle_get(struct atl_request *request, const ProtobufCMessage *inpu
     const Atoll__Pool__V1__GetPoolRequest *wish = (const void *)input;
     struct atl_arena *arena = atl_request_arena(request);
     struct atl_subject subject;
-    if (!get_subject(cfg, request, &subject))
+    if (!cfg_get_subject(cfg, request, &subject))
         return;
     const struct atl_pool *pool = atl_acl_pool(subject.acl, wish->poolid);
     if (pool == NULL) {
@@ -197,6 +187,13 @@ struct pool_change { /* the same for both ways to name the pool */
     bool move;
 };
 
+static bool take_out(struct atl_list *members, const char *id)
+{
+    bool there = atl_list_has(members, id);
+    atl_list_drop(members, id);
+    return there;
+}
+
 /* A guest is in one pool at most; who adds it needs rights on the guest, or could lend himself any by a pool.
  */
 static enum atl_code change_guest(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
@@ -204,12 +201,10 @@ static enum atl_code change_guest(struct cfg *cfg, struct atl_acl *acl, const st
                                   struct atl_error *err)
 {
     struct atl_pool *pool = atl_acl_pool(acl, change->poolid);
-    if (change->remove) {
-        if (!atl_list_has(&pool->guests, id))
-            return atl_fail(err, ATL_E_INVALID, "vms", "VM %s is not a pool member", id);
-        atl_list_drop(&pool->guests, id);
-        return ATL_OK;
-    }
+    if (change->remove)
+        return take_out(&pool->guests, id)
+                   ? ATL_OK
+                   : atl_fail(err, ATL_E_INVALID, "vms", "VM %s is not a pool member", id);
     char *end = NULL;
     unsigned long vmid = strtoul(id, &end, 10);
     if (*end != '\0' || vmid > CFG_VMID_MAX ||
@@ -238,12 +233,10 @@ static enum atl_code change_storage(struct cfg *cfg, struct atl_acl *acl, const 
                                     struct atl_error *err)
 {
     struct atl_pool *pool = atl_acl_pool(acl, change->poolid);
-    if (change->remove) {
-        if (!atl_list_has(&pool->storages, id))
-            return atl_fail(err, ATL_E_INVALID, "storage", "Storage '%s' is not a pool member", id);
-        atl_list_drop(&pool->storages, id);
-        return ATL_OK;
-    }
+    if (change->remove)
+        return take_out(&pool->storages, id)
+                   ? ATL_OK
+                   : atl_fail(err, ATL_E_INVALID, "storage", "Storage '%s' is not a pool member", id);
     enum atl_code code =
         atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/storage/%s", id),
                         (const char *const[]){"Datastore.Allocate", NULL}, err);

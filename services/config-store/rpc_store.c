@@ -40,7 +40,17 @@ const char *cfg_text_ahead(const struct cfg *cfg, const char *path, size_t *ret_
     return file != NULL ? (const char *)file->bytes : "";
 }
 
-static Atoll__Bus__V1__Revision *new_revision(struct atl_arena *arena, uint64_t epoch, uint64_t number)
+bool cfg_get_subject(struct cfg *cfg, struct atl_request *request, struct atl_subject *subject)
+{
+    struct atl_error error;
+    (void)cfg_store_tree(cfg->store);
+    if (atl_keeper_subject(cfg->keeper, atl_request_principal(request), subject, &error) == ATL_OK)
+        return true;
+    atl_request_fail(request, &error, NULL);
+    return false;
+}
+
+Atoll__Bus__V1__Revision *cfg_new_revision(struct atl_arena *arena, uint64_t epoch, uint64_t number)
 {
     Atoll__Bus__V1__Revision *revision = atl_arena_new(arena, Atoll__Bus__V1__Revision);
     atoll__bus__v1__revision__init(revision);
@@ -59,7 +69,7 @@ static Atoll__Store__V1__File *new_file(struct atl_arena *arena, const struct cf
     Atoll__Store__V1__File *message = atl_arena_new(arena, Atoll__Store__V1__File);
     atoll__store__v1__file__init(message);
     message->path = file->path;
-    message->revision = new_revision(arena, epoch, file->number);
+    message->revision = cfg_new_revision(arena, epoch, file->number);
     if (content) {
         message->has_content = 1;
         message->content.data = file->bytes; /* packed by the reply, which comes before any change */
@@ -108,7 +118,7 @@ static void handle_list(struct atl_request *request, const ProtobufCMessage *inp
     const struct cfg_tree *tree = cfg_store_tree(cfg->store);
     struct atl_arena *arena = atl_request_arena(request);
     Atoll__Store__V1__ListReply reply = ATOLL__STORE__V1__LIST_REPLY__INIT;
-    reply.revision = new_revision(arena, tree->epoch, tree->number);
+    reply.revision = cfg_new_revision(arena, tree->epoch, tree->number);
     reply.file = atl_arena_array(arena, Atoll__Store__V1__File *, PAGE_FILES_MAX);
     bool content = !(list->has_names_only && list->names_only);
     size_t bytes = 0;
@@ -294,8 +304,8 @@ static void answer_txn(const struct cfg_store_result *result, void *user)
         return;
     }
     Atoll__Store__V1__TxnReply reply = ATOLL__STORE__V1__TXN_REPLY__INIT;
-    reply.revision = new_revision(atl_request_arena(answer->request),
-                                  cfg_store_revision(answer->cfg->store).epoch, result->number);
+    reply.revision = cfg_new_revision(atl_request_arena(answer->request),
+                                      cfg_store_revision(answer->cfg->store).epoch, result->number);
     reply.has_repeated_request = 1;
     reply.repeated_request = result->repeated;
     atl_request_reply(answer->request, &reply.base);

@@ -66,6 +66,16 @@ void cfg_handle_get_token(struct atl_request *request, const ProtobufCMessage *i
     atl_request_reply(request, &reply.base);
 }
 
+/* Begins a change of the user's token and tells its full id; NULL: refused, answered. */
+static const char *begin_edit(struct atl_request *request, struct cfg *cfg, const char *userid,
+                              const char *tokenid, struct cfg_edit *edit)
+{
+    if (!cfg_may_touch_user(request, userid))
+        return NULL;
+    cfg_edit_begin(edit, cfg, request);
+    return full_id(request, userid, tokenid);
+}
+
 /* A new secret; what is kept of it is a salted hash. */
 static void new_secret(struct cfg_edit *edit, const char *id, char secret[ATL_TOKEN_SECRET_SIZE + 1])
 {
@@ -86,6 +96,17 @@ struct token_made { /* lives with the request */
     bool separate;
     char secret[ATL_TOKEN_SECRET_SIZE + 1]; /* "": it stays as it was */
 };
+
+static struct token_made *new_made(struct atl_request *request, const struct atl_token *token)
+{
+    struct token_made *made = atl_arena_new(atl_request_arena(request), struct token_made);
+    *made = (struct token_made){.request = request,
+                                .id = token->id,
+                                .comment = token->comment,
+                                .expire = token->expire,
+                                .separate = token->separate};
+    return made;
+}
 
 static void reply_created(const struct cfg_store_result *result, void *user)
 {
@@ -116,11 +137,10 @@ void cfg_handle_create_token(struct atl_request *request, const ProtobufCMessage
 {
     const Atoll__Access__V1__CreateTokenRequest *wish = (const void *)input;
     struct atl_arena *arena = atl_request_arena(request);
-    if (!cfg_may_touch_user(request, wish->userid))
-        return;
     struct cfg_edit edit;
-    cfg_edit_begin(&edit, user, request);
-    const char *id = full_id(request, wish->userid, wish->tokenid);
+    const char *id = begin_edit(request, user, wish->userid, wish->tokenid, &edit);
+    if (id == NULL)
+        return;
     if (atl_acl_user(edit.acl, wish->userid) == NULL) {
         cfg_refuse(request, ATL_E_ABSENT, "userid", "no such user ('%s')", wish->userid);
         return;
@@ -138,12 +158,7 @@ void cfg_handle_create_token(struct atl_request *request, const ProtobufCMessage
     token->separate = !wish->has_privsep || wish->privsep;
     token->expire = wish->has_expire ? wish->expire : 0;
     token->comment = wish->comment != NULL ? atl_arena_strdup(arena, wish->comment) : "";
-    struct token_made *made = atl_arena_new(arena, struct token_made);
-    *made = (struct token_made){.request = request,
-                                .id = id,
-                                .comment = token->comment,
-                                .expire = token->expire,
-                                .separate = token->separate};
+    struct token_made *made = new_made(request, token);
     cfg_edit_users(&edit);
     new_secret(&edit, id, made->secret);
     cfg_edit_commit(&edit, reply_created, made);
@@ -173,11 +188,10 @@ void cfg_handle_update_token(struct atl_request *request, const ProtobufCMessage
 {
     const Atoll__Access__V1__UpdateTokenRequest *wish = (const void *)input;
     struct atl_arena *arena = atl_request_arena(request);
-    if (!cfg_may_touch_user(request, wish->userid))
-        return;
     struct cfg_edit edit;
-    cfg_edit_begin(&edit, user, request);
-    const char *id = full_id(request, wish->userid, wish->tokenid);
+    const char *id = begin_edit(request, user, wish->userid, wish->tokenid, &edit);
+    if (id == NULL)
+        return;
     struct atl_token *token = atl_acl_token(edit.acl, id);
     if (token == NULL) {
         no_such_token(request, id);
@@ -193,12 +207,7 @@ void cfg_handle_update_token(struct atl_request *request, const ProtobufCMessage
         token->comment = "";
     if (wish->delete_ != NULL && strstr(wish->delete_, "expire") != NULL)
         token->expire = 0;
-    struct token_made *made = atl_arena_new(arena, struct token_made);
-    *made = (struct token_made){.request = request,
-                                .id = id,
-                                .comment = token->comment,
-                                .expire = token->expire,
-                                .separate = token->separate};
+    struct token_made *made = new_made(request, token);
     cfg_edit_users(&edit);
     if (wish->has_regenerate && wish->regenerate)
         new_secret(&edit, id, made->secret);
@@ -208,11 +217,10 @@ void cfg_handle_update_token(struct atl_request *request, const ProtobufCMessage
 void cfg_handle_delete_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Access__V1__DeleteTokenRequest *wish = (const void *)input;
-    if (!cfg_may_touch_user(request, wish->userid))
-        return;
     struct cfg_edit edit;
-    cfg_edit_begin(&edit, user, request);
-    const char *id = full_id(request, wish->userid, wish->tokenid);
+    const char *id = begin_edit(request, user, wish->userid, wish->tokenid, &edit);
+    if (id == NULL)
+        return;
     if (atl_acl_token(edit.acl, id) == NULL) {
         no_such_token(request, id);
         return;

@@ -112,12 +112,8 @@ void cfg_handle_list_users(struct atl_request *request, const ProtobufCMessage *
     const Atoll__Access__V1__ListUsersRequest *wish = (const void *)input;
     struct atl_arena *arena = atl_request_arena(request);
     struct atl_subject subject;
-    struct atl_error error;
-    (void)cfg_store_tree(cfg->store);
-    if (atl_keeper_subject(cfg->keeper, atl_request_principal(request), &subject, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
+    if (!cfg_get_subject(cfg, request, &subject))
         return;
-    }
     atl_privs any = atl_priv_from_text("User.Modify") | atl_priv_from_text("Sys.Audit");
     const struct atl_acl *acl = subject.acl;
     Atoll__Access__V1__ListUsersReply reply = ATOLL__ACCESS__V1__LIST_USERS_REPLY__INIT;

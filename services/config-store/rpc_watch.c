@@ -43,22 +43,12 @@ static bool wanted(const struct watcher *watcher, const char *path)
     return below && cfg_may_read(atl_request_principal(watcher->request)->service, path);
 }
 
-static Atoll__Bus__V1__Revision *new_revision(struct atl_arena *arena, uint64_t epoch, uint64_t number)
-{
-    Atoll__Bus__V1__Revision *revision = atl_arena_new(arena, Atoll__Bus__V1__Revision);
-    atoll__bus__v1__revision__init(revision);
-    revision->has_epoch = revision->has_number = 1;
-    revision->epoch = epoch;
-    revision->number = number;
-    return revision;
-}
-
 static void answer(struct atl_request *request, uint64_t epoch, uint64_t number,
                    Atoll__Store__V1__File **files, size_t count, bool resync)
 {
     atl_request_on_cancel(request, NULL, NULL);
     Atoll__Store__V1__WatchReply reply = ATOLL__STORE__V1__WATCH_REPLY__INIT;
-    reply.revision = new_revision(atl_request_arena(request), epoch, number);
+    reply.revision = cfg_new_revision(atl_request_arena(request), epoch, number);
     reply.file = files;
     reply.n_file = count;
     reply.has_resync = 1;
@@ -117,7 +107,7 @@ static Atoll__Store__V1__File *show(struct atl_arena *arena, const struct cfg_tr
     message->has_content = 1;
     message->content.data = file->bytes;
     message->content.len = file->size;
-    message->revision = new_revision(arena, tree->epoch, file->number);
+    message->revision = cfg_new_revision(arena, tree->epoch, file->number);
     return message;
 }
 
