@@ -37,12 +37,13 @@ struct job {
     struct cfg_check_result result;
     char name[USER_MAX];
     char password[CFG_PASSWORD_MAX];
-    char hash_new[CFG_PASSWORD_MAX];
+    char wanted[CFG_PASSWORD_MAX]; /* a new password */
     char hash[CFG_HASH_MAX];
     bool check;
     bool has_hash;
     bool pam;
     bool make;
+    bool change; /* by PAM */
 };
 
 struct cfg_checker {
@@ -95,15 +96,21 @@ bool cfg_password_matches(const char *hash, const char *password, bool *ret_old)
 /* --- PAM
  * ---------------------------------------------------------------------------------------------------- */
 
-static void feed(int fd, const struct job *job)
+static void feed(int fd, const char *bytes, size_t length)
 {
-    size_t length = strlen(job->password);
     for (size_t at = 0; at < length;) {
-        ssize_t put = write(fd, job->password + at, length - at);
+        ssize_t put = write(fd, bytes + at, length - at);
         if (put <= 0)
             break; /* the helper went away: its exit code tells */
         at += (size_t)put;
     }
+}
+
+static void feed_job(int fd, const struct job *job)
+{
+    feed(fd, job->password, strlen(job->password) + (job->change ? 1 : 0));
+    if (job->change)
+        feed(fd, job->wanted, strlen(job->wanted));
 }
 
 /* Waits for the helper through the pipe that only it holds: it closes when the helper ends, however it ends.
@@ -119,25 +126,33 @@ static bool wait_for(pid_t pid, int alive_fd, int *ret_status)
     return ended;
 }
 
-static enum atl_code spawn_helper(const char *helper, const char *user, int in_fd, int out_fd, pid_t *ret_pid,
-                                  struct atl_error *err)
+struct helper_call {
+    const char *program;
+    const char *user;
+    bool change;
+    int in_fd;
+    int out_fd;
+};
+
+static enum atl_code spawn_helper(const struct helper_call *call, pid_t *ret_pid, struct atl_error *err)
 {
     posix_spawn_file_actions_t actions;
     (void)posix_spawn_file_actions_init(&actions);
-    (void)posix_spawn_file_actions_adddup2(&actions, in_fd, 0);
-    (void)posix_spawn_file_actions_adddup2(&actions, out_fd, 1);
-    char *program ATL_FREE_AT_EXIT = atl_strdup(helper);
-    char *name ATL_FREE_AT_EXIT = atl_strdup(user);
-    char *argv[] = {program, name, NULL};
-    int rc = posix_spawn(ret_pid, helper, &actions, NULL, argv, environ);
+    (void)posix_spawn_file_actions_adddup2(&actions, call->in_fd, 0);
+    (void)posix_spawn_file_actions_adddup2(&actions, call->out_fd, 1);
+    char *program ATL_FREE_AT_EXIT = atl_strdup(call->program);
+    char *name ATL_FREE_AT_EXIT = atl_strdup(call->user);
+    char option[] = "--change";
+    char *argv[] = {program, call->change ? option : name, call->change ? name : NULL, NULL};
+    int rc = posix_spawn(ret_pid, program, &actions, NULL, argv, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     return rc == 0 ? ATL_OK
-                   : atl_fail(err, ATL_E_UNAVAILABLE, NULL, "cannot start '%s': %s", helper, strerror(rc));
+                   : atl_fail(err, ATL_E_UNAVAILABLE, NULL, "cannot start '%s': %s", program, strerror(rc));
 }
 
 static enum atl_code judge_exit(int status, struct atl_error *err)
 {
-    enum { RIGHT = 0, WRONG = 1, NO_RIGHTS = 3 };
+    enum { RIGHT = 0, WRONG = 1, NO_RIGHTS = 3, REFUSED = 4 };
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (code == RIGHT)
         return ATL_OK;
@@ -146,6 +161,8 @@ static enum atl_code judge_exit(int status, struct atl_error *err)
     if (code == NO_RIGHTS)
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
                         "realm 'pam' cannot check passwords: its helper needs the rights of root");
+    if (code == REFUSED)
+        return atl_fail(err, ATL_E_INVALID, "password", "is refused by the rules of the node's PAM");
     return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "realm 'pam' cannot check passwords: its helper failed");
 }
 
@@ -166,11 +183,16 @@ static enum atl_code ask_pam(const struct cfg_checker *checker, const struct job
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "no pipe for the PAM helper: %s", strerror(errno));
     }
     pid_t pid = 0;
-    enum atl_code code = spawn_helper(checker->pam_helper, user, in[0], out[1], &pid, err);
+    const struct helper_call call = {.program = checker->pam_helper,
+                                     .user = user,
+                                     .change = job->change,
+                                     .in_fd = in[0],
+                                     .out_fd = out[1]};
+    enum atl_code code = spawn_helper(&call, &pid, err);
     (void)close(in[0]);
     (void)close(out[1]);
     if (code == ATL_OK)
-        feed(in[1], job);
+        feed_job(in[1], job);
     (void)close(in[1]);
     int status = 0;
     if (code == ATL_OK)
@@ -205,9 +227,9 @@ static void do_job(const struct cfg_checker *checker, struct job *job)
     if (job->check)
         result->code = job->pam ? ask_pam(checker, job, &result->error) : check_kept(job);
     if (result->code == ATL_OK && job->make)
-        result->code = cfg_password_hash(job->hash_new, result->hash, &result->error);
+        result->code = cfg_password_hash(job->wanted, result->hash, &result->error);
     explicit_bzero(job->password, sizeof job->password);
-    explicit_bzero(job->hash_new, sizeof job->hash_new);
+    explicit_bzero(job->wanted, sizeof job->wanted);
 }
 
 static void *work(void *user)
@@ -264,10 +286,13 @@ enum atl_code cfg_checker_run(struct cfg_checker *checker, const struct cfg_chec
     job->check = check->password != NULL;
     job->pam = check->pam;
     job->make = check->hash_new != NULL;
+    job->change = check->pam && check->pam_new != NULL;
     job->has_hash = check->hash != NULL;
+    const char *wanted = job->make ? check->hash_new : job->change ? check->pam_new : "";
+    atl_assert(!job->change || (job->check && !job->make));
     bool fits = atl_copy(job->name, sizeof job->name, check->user) &&
                 atl_copy(job->password, sizeof job->password, job->check ? check->password : "") &&
-                atl_copy(job->hash_new, sizeof job->hash_new, job->make ? check->hash_new : "") &&
+                atl_copy(job->wanted, sizeof job->wanted, wanted) &&
                 atl_copy(job->hash, sizeof job->hash, job->has_hash ? check->hash : "");
     (void)pthread_mutex_lock(&checker->mutex);
     bool room = checker->count < QUEUE_MAX;

@@ -18,10 +18,12 @@ struct cfg_check {
     const char *hash; /* realm pve: the kept hash; NULL: there is none, the check fails as slowly as any */
     bool pam;         /* ask PAM instead */
     const char *hash_new; /* a password to make a hash of, when the check (if any) held; or NULL */
+    const char *pam_new;  /* with pam: what PAM changes the password to, when it was right; or NULL */
 };
 
 struct cfg_check_result {
-    enum atl_code code; /* ATL_E_UNAUTHENTICATED wrong; ATL_E_UNAVAILABLE cannot be checked */
+    enum atl_code code; /* ATL_E_UNAUTHENTICATED wrong; ATL_E_UNAVAILABLE cannot be checked;
+                           ATL_E_INVALID PAM refuses the new one */
     struct atl_error error;
     char hash[CFG_HASH_MAX]; /* of hash_new; or a better one of the password that was right; else "" */
 };

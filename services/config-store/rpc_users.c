@@ -341,6 +341,7 @@ struct changing { /* lives with the request */
     struct cfg *cfg;
     struct atl_request *request;
     const char *userid;
+    bool by_pam; /* which has changed it itself */
 };
 
 static void on_changed_hash(const struct cfg_check_result *result, void *user)
@@ -353,6 +354,10 @@ static void on_changed_hash(const struct cfg_check_result *result, void *user)
         atl_request_fail(changing->request, &error, NULL);
         return;
     }
+    if (changing->by_pam) {
+        cfg_reply_nothing(changing->request);
+        return;
+    }
     struct cfg_edit edit;
     cfg_edit_begin(&edit, changing->cfg, changing->request);
     if (atl_acl_user(edit.acl, changing->userid) == NULL) {
@@ -363,6 +368,25 @@ static void on_changed_hash(const struct cfg_check_result *result, void *user)
     cfg_edit_finish(&edit);
 }
 
+/* PAM is given the current password with the new one, whoever asks: so config-store cannot set one by itself.
+ */
+static bool may_change_by_pam(struct atl_request *request,
+                              const Atoll__Access__V1__ChangePasswordRequest *wish)
+{
+    const char *caller = atl_request_principal(request)->user;
+    if (caller == NULL || strcmp(caller, wish->userid) != 0) {
+        cfg_refuse(request, ATL_E_DENIED, "userid",
+                   "a password of realm pam is changed by its owner; root sets it on the node with passwd");
+        return false;
+    }
+    if (wish->confirmation_password == NULL) {
+        cfg_refuse(request, ATL_E_INVALID, "confirmation-password",
+                   "is needed: PAM wants the current password");
+        return false;
+    }
+    return true;
+}
+
 void cfg_handle_change_password(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct cfg *cfg = user;
@@ -370,14 +394,21 @@ void cfg_handle_change_password(struct atl_request *request, const ProtobufCMess
     struct atl_arena *arena = atl_request_arena(request);
     const char *caller = atl_request_principal(request)->user;
     const char *realm = strrchr(wish->userid, '@');
-    if (realm == NULL || strcmp(realm, "@pve") != 0) {
-        cfg_refuse(request, ATL_E_UNIMPLEMENTED, "userid",
-                   "only passwords of realm pve can be set here; use passwd on the node for realm pam");
-        return;
-    }
     struct changing *changing = atl_arena_new(arena, struct changing);
     *changing = (struct changing){.cfg = cfg, .request = request, .userid = wish->userid};
-    struct cfg_check check = {.user = caller != NULL ? caller : "", .hash_new = wish->password};
+    changing->by_pam = realm != NULL && strcmp(realm, "@pam") == 0;
+    if (changing->by_pam && !may_change_by_pam(request, wish))
+        return;
+    if (!changing->by_pam && (realm == NULL || strcmp(realm, "@pve") != 0)) {
+        cfg_refuse(request, ATL_E_INVALID, "userid", "'%s' is of no realm that keeps passwords (pam, pve)",
+                   wish->userid);
+        return;
+    }
+    struct cfg_check check = {.user = caller != NULL ? caller : ""};
+    if (changing->by_pam)
+        check.pam_new = wish->password;
+    else
+        check.hash_new = wish->password;
     if (wish->confirmation_password != NULL && caller != NULL) {
         size_t size = 0;
         const char *name = atl_arena_strndup(arena, caller, (size_t)(strrchr(caller, '@') - caller));

@@ -77,6 +77,30 @@ static void pam_is_asked_through_the_helper(void **state)
     }
 }
 
+static void pam_changes_a_password_through_the_helper(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *script;
+        enum atl_code code;
+        const char *text;
+    } rows[] = {
+        {"#!/bin/sh\n[ \"$1 $2 $#\" = '--change anna 2' ] && [ \"$(tr '\\0' :)\" = old:new ]\n", ATL_OK, ""},
+        {"#!/bin/sh\nexit 1\n", ATL_E_UNAUTHENTICATED, "authentication failure"},
+        {"#!/bin/sh\nexit 4\n", ATL_E_INVALID, "is refused by the rules of the node's PAM"},
+    };
+    for (size_t i = 0; i < ATL_COUNT(rows); i++) {
+        char path[] = "/tmp/atl-pam-XXXXXX";
+        make_helper(path, rows[i].script);
+        const struct cfg_check check = {.user = "anna@pam", .password = "old", .pam = true, .pam_new = "new"};
+        struct cfg_check_result result = run_with(&check, path);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(result.code, rows[i].code);
+        assert_string_equal(result.error.text, rows[i].text);
+        assert_string_equal(result.hash, "");
+    }
+}
+
 static void a_new_hash_matches_its_password_alone(void **state)
 {
     (void)state;
@@ -166,6 +190,7 @@ int main(void)
         cmocka_unit_test(nobody_fails_like_a_wrong_password),
         cmocka_unit_test(a_missing_pam_helper_is_a_clear_error),
         cmocka_unit_test(pam_is_asked_through_the_helper),
+        cmocka_unit_test(pam_changes_a_password_through_the_helper),
         cmocka_unit_test(a_wrong_password_makes_no_new_hash),
         cmocka_unit_test(the_queue_has_an_end_and_freeing_drops_it),
     };

@@ -573,6 +573,29 @@ static void pools_hold_guests_and_lend_rights(void **state)
                   &err);
 }
 
+/* What PAM itself does is tried in tests/component/test_pam.py. */
+static void a_password_of_pam_is_changed_by_its_owner_alone(void **state)
+{
+    (void)state;
+    make_admin();
+    struct atl_call_options admin = as_admin();
+    struct atl_call_options root = as_root();
+    char root_name[] = "root@pam";
+    char password[] = "a new password";
+    char foreign[] = "x@ldap";
+    const struct atl_rpc *rpc = &atl_rpc_access_v1_Access_ChangePassword;
+    Atoll__Access__V1__ChangePasswordRequest change = ATOLL__ACCESS__V1__CHANGE_PASSWORD_REQUEST__INIT;
+    change.userid = root_name;
+    change.password = password;
+    change.confirmation_password = admin_password;
+    assert_int_equal(cfg_fixture_call(&f, f.gateway, rpc, &change, &admin, NULL, &err), ATL_E_DENIED);
+    change.confirmation_password = NULL;
+    assert_int_equal(cfg_fixture_call(&f, f.cli, rpc, &change, &root, NULL, &err), ATL_E_INVALID);
+    assert_string_equal(err.field, "confirmation-password");
+    change.userid = foreign;
+    assert_int_not_equal(cfg_fixture_call(&f, f.cli, rpc, &change, &root, NULL, &err), ATL_OK);
+}
+
 static bool keeper_ready(void *user)
 {
     return atl_mirror_ready(user);
@@ -637,6 +660,7 @@ int main(void)
         cmocka_unit_test(resources_join_the_tree_and_what_agents_push),
         cmocka_unit_test(a_user_sees_what_he_may_until_he_is_disabled),
         cmocka_unit_test(pools_hold_guests_and_lend_rights),
+        cmocka_unit_test(a_password_of_pam_is_changed_by_its_owner_alone),
         cmocka_unit_test(another_service_admits_and_forgets_users),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
