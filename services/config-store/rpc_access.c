@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "atoll/access/v1/access.atl.h"
+#include "core/realms.h"
 #include "core/secrets.h"
 #include "edit.h"
 #include "identity.h"
@@ -209,21 +210,19 @@ static void handle_check_ticket(struct atl_request *request, const ProtobufCMess
 static void handle_domains(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     (void)input;
-    (void)user;
-    static char pam[] = "pam";
-    static char pam_comment[] = "Linux PAM standard authentication";
-    static char pve[] = "pve";
-    static char pve_comment[] = "Atoll authentication server";
-    Atoll__Access__V1__DomainsRow rows[2] = {ATOLL__ACCESS__V1__DOMAINS_ROW__INIT,
-                                             ATOLL__ACCESS__V1__DOMAINS_ROW__INIT};
-    rows[0].realm = rows[0].type = pam;
-    rows[0].comment = pam_comment;
-    rows[1].realm = rows[1].type = pve;
-    rows[1].comment = pve_comment;
-    Atoll__Access__V1__DomainsRow *list[] = {&rows[0], &rows[1]};
+    struct cfg *cfg = user;
+    (void)cfg_store_tree(cfg->store);
+    size_t size = 0;
+    const char *text = cfg_text_ahead(cfg, "domains.cfg", &size);
+    Atoll__Access__V1__DomainsRow *rows[CFG_REALMS];
+    struct atl_error error;
+    if (cfg_realms_read(text, size, atl_request_arena(request), rows, &error) != ATL_OK) {
+        atl_request_fail(request, &error, NULL);
+        return;
+    }
     Atoll__Access__V1__ListDomainsReply reply = ATOLL__ACCESS__V1__LIST_DOMAINS_REPLY__INIT;
-    reply.n_entry = ATL_COUNT(list);
-    reply.entry = list;
+    reply.n_entry = CFG_REALMS;
+    reply.entry = rows;
     atl_request_reply(request, &reply.base);
 }
 

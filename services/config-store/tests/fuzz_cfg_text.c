@@ -4,6 +4,7 @@
 
 #include "core/lock.h"
 #include "core/options.h"
+#include "core/realms.h"
 #include "core/secrets.h"
 #include "core/status.h"
 #include "core/tree.h"
@@ -62,6 +63,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct atl_buf out = {0};
     try_tree(text, strlen(text), &arena);
     try_status(text);
+    Atoll__Access__V1__DomainsRow *realms[CFG_REALMS];
+    if (cfg_realms_read(text, strlen(text), &arena, realms, NULL) == ATL_OK)
+        atl_assert(strcmp(realms[0]->realm, "pam") == 0);
     cfg_secret_set(text, "name", ':', "value", &out);
     const char *found = cfg_secret_get(out.data, "name", ':', &arena);
     atl_assert(found != NULL);

@@ -573,6 +573,34 @@ static void pools_hold_guests_and_lend_rights(void **state)
                   &err);
 }
 
+static enum atl_code list_domains(const Atoll__Access__V1__ListDomainsReply **ret)
+{
+    Atoll__Access__V1__ListDomainsRequest input = ATOLL__ACCESS__V1__LIST_DOMAINS_REQUEST__INIT;
+    const void *output = NULL;
+    enum atl_code code =
+        cfg_fixture_call(&f, f.gateway, &atl_rpc_access_v1_Access_ListDomains, &input, NULL, &output, &err);
+    *ret = output;
+    return code;
+}
+
+static void realms_are_shown_as_the_file_says_and_work_without_it(void **state)
+{
+    (void)state;
+    make_admin();
+    const Atoll__Access__V1__ListDomainsReply *domains = NULL;
+    put("domains.cfg", "pve: pve\n\tcomment Our own\n\tdefault 1\n");
+    assert_atl_ok(list_domains(&domains), &err);
+    assert_int_equal(domains->n_entry, 2);
+    assert_string_equal(domains->entry[1]->comment, "Our own");
+    assert_true(domains->entry[1]->default_);
+    put("domains.cfg", "this is none\n");
+    assert_int_equal(list_domains(&domains), ATL_E_INVALID);
+    assert_non_null(strstr(err.text, "domains.cfg cannot be read"));
+    assert_atl_ok(log_in(admin_name, admin_password, NULL), &err);
+    put("domains.cfg", "");
+    assert_atl_ok(list_domains(&domains), &err);
+}
+
 /* What PAM itself does is tried in tests/component/test_pam.py. */
 static void a_password_of_pam_is_changed_by_its_owner_alone(void **state)
 {
@@ -660,6 +688,7 @@ int main(void)
         cmocka_unit_test(resources_join_the_tree_and_what_agents_push),
         cmocka_unit_test(a_user_sees_what_he_may_until_he_is_disabled),
         cmocka_unit_test(pools_hold_guests_and_lend_rights),
+        cmocka_unit_test(realms_are_shown_as_the_file_says_and_work_without_it),
         cmocka_unit_test(a_password_of_pam_is_changed_by_its_owner_alone),
         cmocka_unit_test(another_service_admits_and_forgets_users),
     };
