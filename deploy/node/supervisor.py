@@ -36,8 +36,9 @@ CAPABILITIES = {
     "sdn-agent": "+net_admin,+net_bind_service,+net_raw,+sys_admin,+setuid,+setgid,+setpcap,+chown,+kill,+dac_override",
 }
 
-# config-store starts the setuid helper that asks PAM; this is the most the helper can have.
-HELPERS = {"config-store": "+setuid,+setgid,+audit_write,+dac_read_search"}
+# config-store starts the setuid helper that asks PAM; this is the most the helper can have (chown: a password that is
+# changed goes into a new shadow file, which belongs to group shadow).
+HELPERS = {"config-store": "+setuid,+setgid,+audit_write,+dac_read_search,+chown"}
 
 
 def privileges(service):
