@@ -79,7 +79,7 @@ class Env:
             skip("needs root: namespaces, libvirt, containers")
         self.folder = tempfile.mkdtemp(prefix="atoll-test-")
         os.chmod(self.folder, 0o755)
-        environment = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
+        environment = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "abort_on_error=0",
                        **options.pop("environment", {})}
         self.number, self.number_lock = free_number()
         options = {"isolated": True, "accel": "tcg", "link": f"atltest{self.number}",
