@@ -187,6 +187,22 @@ struct pool_change { /* the same for both ways to name the pool */
     bool move;
 };
 
+struct changing { /* one that is under way */
+    const struct pool_change *wish;
+    struct cfg *cfg;
+    struct cfg_edit edit;
+    struct atl_pool *pool;
+};
+
+/* Who puts something into a pool needs a right on it, or could lend himself any by a pool. */
+static enum atl_code need(const struct changing *changing, const char *folder, const char *id,
+                          const char *privilege, struct atl_error *err)
+{
+    return atl_keeper_need(changing->cfg->keeper, atl_request_principal(changing->edit.request),
+                           atl_arena_format(changing->edit.acl->arena, "%s%s", folder, id),
+                           (const char *const[]){privilege, NULL}, err);
+}
+
 static bool take_out(struct atl_list *members, const char *id)
 {
     bool there = atl_list_has(members, id);
@@ -194,33 +210,29 @@ static bool take_out(struct atl_list *members, const char *id)
     return there;
 }
 
-/* A guest is in one pool at most; who adds it needs rights on the guest, or could lend himself any by a pool.
- */
-static enum atl_code change_guest(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
-                                  const struct atl_principal *principal, const char *id,
-                                  struct atl_error *err)
+/* A guest is in one pool at most. */
+static enum atl_code change_guest(struct changing *changing, const char *id, struct atl_error *err)
 {
-    struct atl_pool *pool = atl_acl_pool(acl, change->poolid);
-    if (change->remove)
+    struct atl_acl *acl = changing->edit.acl;
+    struct atl_pool *pool = changing->pool;
+    if (changing->wish->remove)
         return take_out(&pool->guests, id)
                    ? ATL_OK
                    : atl_fail(err, ATL_E_INVALID, "vms", "VM %s is not a pool member", id);
     char *end = NULL;
     unsigned long vmid = strtoul(id, &end, 10);
     if (*end != '\0' || vmid > CFG_VMID_MAX ||
-        cfg_tree_guest(cfg_store_ahead(cfg->store), (uint32_t)vmid) == NULL)
+        cfg_tree_guest(cfg_store_ahead(changing->cfg->store), (uint32_t)vmid) == NULL)
         return atl_fail(err, ATL_E_INVALID, "vms", "VM %s does not exist", id);
-    enum atl_code code = atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/vms/%s", id),
-                                         (const char *const[]){"VM.Allocate", NULL}, err);
+    enum atl_code code = need(changing, "/vms/", id, "VM.Allocate", err);
     for (size_t i = 0; i < acl->pool_count && code == ATL_OK; i++) {
         struct atl_pool *other = &acl->pools[i];
         if (other == pool || !atl_list_has(&other->guests, id))
             continue;
-        if (!change->move)
+        if (!changing->wish->move)
             return atl_fail(err, ATL_E_STATE, "vms",
                             "VM %s belongs already to pool '%s' and 'allow-move' is not set", id, other->id);
-        code = atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/pool/%s", other->id),
-                               (const char *const[]){"Pool.Allocate", NULL}, err);
+        code = need(changing, "/pool/", other->id, "Pool.Allocate", err);
         atl_list_drop(&other->guests, id);
     }
     if (code == ATL_OK)
@@ -228,62 +240,57 @@ static enum atl_code change_guest(struct cfg *cfg, struct atl_acl *acl, const st
     return code;
 }
 
-static enum atl_code change_storage(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
-                                    const struct atl_principal *principal, const char *id,
-                                    struct atl_error *err)
+static enum atl_code change_storage(struct changing *changing, const char *id, struct atl_error *err)
 {
-    struct atl_pool *pool = atl_acl_pool(acl, change->poolid);
-    if (change->remove)
+    struct atl_pool *pool = changing->pool;
+    if (changing->wish->remove)
         return take_out(&pool->storages, id)
                    ? ATL_OK
                    : atl_fail(err, ATL_E_INVALID, "storage", "Storage '%s' is not a pool member", id);
-    enum atl_code code =
-        atl_keeper_need(cfg->keeper, principal, atl_arena_format(acl->arena, "/storage/%s", id),
-                        (const char *const[]){"Datastore.Allocate", NULL}, err);
+    enum atl_code code = need(changing, "/storage/", id, "Datastore.Allocate", err);
     if (code == ATL_OK)
-        atl_list_add(&pool->storages, id, acl->arena);
+        atl_list_add(&pool->storages, id, changing->edit.acl->arena);
     return code;
 }
 
-typedef enum atl_code change_fn(struct cfg *cfg, struct atl_acl *acl, const struct pool_change *change,
-                                const struct atl_principal *principal, const char *id, struct atl_error *err);
+typedef enum atl_code change_fn(struct changing *changing, const char *id, struct atl_error *err);
 
-static enum atl_code change_each(struct cfg *cfg, struct cfg_edit *edit, const struct pool_change *change,
-                                 const char *names, change_fn *fn, struct atl_error *err)
+static enum atl_code change_each(struct changing *changing, const char *names, change_fn *fn,
+                                 struct atl_error *err)
 {
     if (names == NULL)
         return ATL_OK;
-    char *copy = atl_arena_strdup(edit->acl->arena, names);
+    char *copy = atl_arena_strdup(changing->edit.acl->arena, names);
     char *next = NULL;
     enum atl_code code = ATL_OK;
     for (char *id = strtok_r(copy, ",; ", &next); id != NULL && code == ATL_OK;
          id = strtok_r(NULL, ",; ", &next))
-        code = fn(cfg, edit->acl, change, atl_request_principal(edit->request), id, err);
+        code = fn(changing, id, err);
     return code;
 }
 
 static void update(struct cfg *cfg, struct atl_request *request, const struct pool_change *change)
 {
-    struct cfg_edit edit;
+    struct changing changing = {.wish = change, .cfg = cfg};
     (void)cfg_store_tree(cfg->store);
-    cfg_edit_begin(&edit, cfg, request);
-    struct atl_pool *pool = atl_acl_pool(edit.acl, change->poolid);
-    if (pool == NULL) {
+    cfg_edit_begin(&changing.edit, cfg, request);
+    changing.pool = atl_acl_pool(changing.edit.acl, change->poolid);
+    if (changing.pool == NULL) {
         cfg_refuse(request, ATL_E_ABSENT, "poolid", "pool '%s' does not exist", change->poolid);
         return;
     }
     if (change->comment != NULL)
-        pool->comment = atl_arena_strdup(edit.acl->arena, change->comment);
+        changing.pool->comment = atl_arena_strdup(changing.edit.acl->arena, change->comment);
     struct atl_error error;
-    enum atl_code code = change_each(cfg, &edit, change, change->vms, change_guest, &error);
+    enum atl_code code = change_each(&changing, change->vms, change_guest, &error);
     if (code == ATL_OK)
-        code = change_each(cfg, &edit, change, change->storages, change_storage, &error);
+        code = change_each(&changing, change->storages, change_storage, &error);
     if (code != ATL_OK) {
         atl_request_fail(request, &error, NULL);
         return;
     }
-    cfg_edit_users(&edit);
-    cfg_edit_finish(&edit);
+    cfg_edit_users(&changing.edit);
+    cfg_edit_finish(&changing.edit);
 }
 
 static void handle_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
