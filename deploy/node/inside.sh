@@ -64,6 +64,16 @@ if [ "$NODE_LIBVIRT" = own ]; then
         mkdir -p "/$folder" "$NODE_PRIVATE/libvirt/$folder"
         mount --bind "$NODE_PRIVATE/libvirt/$folder" "/$folder"
     done
+    # /dev/kvm with the rights that udev gives it, also where no udev runs. libvirt compares whether QEMU's user may
+    # open it with what QEMU said; where these differ it asks QEMU anew, again and again, for 20 s at each start.
+    if [ -c /dev/kvm ]; then
+        mkdir -p "$NODE_PRIVATE/dev"
+        mount -t tmpfs -o mode=0755,size=64k none "$NODE_PRIVATE/dev"
+        cp -a /dev/kvm "$NODE_PRIVATE/dev/kvm"
+        chgrp kvm "$NODE_PRIVATE/dev/kvm"
+        chmod 0660 "$NODE_PRIVATE/dev/kvm"
+        mount --bind "$NODE_PRIVATE/dev/kvm" /dev/kvm
+    fi
 fi
 # tini takes over and reaps what loses its parent: QEMU, containers' monitors, dnsmasq.
 supervisor=(tini -s -- runsvdir -P "$NODE_SERVICES")
