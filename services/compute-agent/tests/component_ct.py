@@ -64,6 +64,7 @@ class ApiFailure(Exception):
 
 class World:
     """Folders, network, the three services."""
+    surrounded = False
 
     def __init__(self):
         self.top = tempfile.mkdtemp(prefix="atoll-ct-")
@@ -71,16 +72,22 @@ class World:
         self.run_dir = os.path.join(self.top, "run")
         self.state = os.path.join(self.top, "state")
         self.processes = {}
-        sh("mkdir cg; mount --rbind /sys/fs/cgroup cg; mount -t sysfs sysfs /sys;"
-           "mount --rbind cg /sys/fs/cgroup; printf 'root:100000:65536\\n' > subid;"
-           "mount --bind subid /etc/subuid; mount --bind subid /etc/subgid; ip link set lo up;"
-           "ip link add vmbr0 type bridge; ip addr add 10.66.1.1/24 dev vmbr0; ip link set vmbr0 up", self.top)
+        if not World.surrounded:
+            self.surroundings()
+            World.surrounded = True
         layout.make_users()
         layout.make_run_dir(self.run_dir)
         layout.make_state_dir(self.state)
         os.makedirs(os.path.join(self.top, "local"))
         shutil.chown(os.path.join(self.top, "local"), "atoll-storage", "atoll-storage")
         self.template()
+
+    def surroundings(self):
+        """What all worlds of this program's namespaces share."""
+        sh("mkdir cg; mount --rbind /sys/fs/cgroup cg; mount -t sysfs sysfs /sys;"
+           "mount --rbind cg /sys/fs/cgroup; printf 'root:100000:65536\\n' > subid;"
+           "mount --bind subid /etc/subuid; mount --bind subid /etc/subgid; ip link set lo up;"
+           "ip link add vmbr0 type bridge; ip addr add 10.66.1.1/24 dev vmbr0; ip link set vmbr0 up", self.top)
 
     def template(self):
         sh("cd $(mkdir -p root; echo root); mkdir -p bin sbin etc/network proc sys dev tmp run root var; cd ..;"
@@ -160,7 +167,7 @@ class World:
             print(self.log(name))
         sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do "
            "find $i -depth -type d -exec rmdir {} + 2>/dev/null || true; done;"
-           "umount -R cg || true", self.top)
+           "umount -R cg 2>/dev/null || true", self.top)
         if os.environ.get("CT_KEEP") != "1":
             subprocess.run(["rm", "-rf", "--one-file-system", self.top], check=False)
         return bad, base
@@ -516,6 +523,75 @@ class Containers(unittest.TestCase):
         self.assertLess(abs(moment["time"] - time.time()), 5)
         self.assertIn("timezone", moment)
         self.world.api("get", f"/nodes/{NODE}/dns")
+
+
+class Simulated(unittest.TestCase):
+    """Containers of the fake engine: all methods as with real ones, and nothing runs."""
+    OPTIONS = ("--driver", "fake", "--lxc-driver", "fake", "--fake-containers", "1000")
+    MADE_UP = 200000
+
+    @classmethod
+    def setUpClass(cls):
+        cls.world = World()
+        cls.addClassCleanup(cls.world.down)
+        cls.world.spawn("config-store")
+        cls.world.spawn("storage-agent")
+        cls.world.spawn("compute-agent", *cls.OPTIONS)
+        local = os.path.join(cls.world.top, "local")
+        cls.world.api("create", "/storage", storage="local", type="dir", path=local, content="rootdir,vztmpl")
+        os.makedirs(os.path.join(local, "template", "cache"), exist_ok=True)
+        shutil.copy(os.path.join(cls.world.top, "busybox.tar.zst"), os.path.join(local, "template", "cache"))
+        sh("chown -R atoll-storage: local", cls.world.top)
+
+    def create(self, vmid):
+        self.done(self.world.api("create", f"/nodes/{NODE}/lxc", vmid=vmid, ostemplate="local:vztmpl/busybox.tar.zst",
+                                 memory=64, swap=0, rootfs="local:0.03", net0="name=eth0,bridge=vmbr0"))
+
+    def done(self, upid):
+        self.assertEqual(self.world.task(upid), "OK", self.world.task_log(upid))
+
+    def act(self, vmid, verb):
+        return self.world.api("create", f"/nodes/{NODE}/lxc/{vmid}/status/{verb}")
+
+    def status(self, vmid):
+        return self.world.api("get", f"/nodes/{NODE}/lxc/{vmid}/status/current")
+
+    def test_life(self):
+        self.create(101)
+        self.assertEqual(self.status(101)["status"], "stopped")
+        self.done(self.act(101, "start"))
+        now = self.status(101)
+        self.assertEqual((now["status"], now.get("pid"), now["maxmem"]), ("running", None, 64 << 20))
+        self.done(self.act(101, "suspend"))
+        self.done(self.act(101, "resume"))
+        self.world.api("set", f"/nodes/{NODE}/lxc/101/config", memory=96)
+        self.assertEqual(self.status(101)["mem"], 48 << 20)  # it has taken the limit
+        self.world.kill("compute-agent")
+        self.world.spawn("compute-agent", *self.OPTIONS)
+        wait_for("the new agent to know it", lambda: any(row["vmid"] == 101 and row["status"] == "running" for row in
+                                                         self.world.api("get", f"/nodes/{NODE}/lxc")))
+        self.done(self.act(101, "reboot"))
+        self.done(self.act(101, "shutdown"))
+        self.assertEqual(self.status(101)["status"], "stopped")
+        self.done(self.world.api("delete", f"/nodes/{NODE}/lxc/101"))
+
+    def test_a_fault_is_the_task_s_reason_and_the_state_stays(self):
+        self.create(102)
+        faults = os.path.join(self.world.run_dir, "lxc", "fake", "faults")
+        with open(faults, "w", encoding="ascii") as out:
+            out.write("start 102 no memory is left\nstop * the monitor hangs\n")
+        self.assertEqual(self.world.task(self.act(102, "start")), "no memory is left")
+        self.assertEqual(self.status(102)["status"], "stopped")
+        os.unlink(faults)
+        self.done(self.act(102, "start"))
+        self.assertEqual(self.status(102)["status"], "running")
+
+    def test_made_up_ones_run_when_they_have_a_file(self):
+        # Created like any other; the fake engine says at once that it runs.
+        self.create(self.MADE_UP)
+        self.assertEqual(self.status(self.MADE_UP)["status"], "running")
+        self.done(self.act(self.MADE_UP, "stop"))
+        self.assertEqual(self.status(self.MADE_UP)["status"], "stopped")
 
 
 if __name__ == "__main__":
