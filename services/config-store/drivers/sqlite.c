@@ -32,8 +32,8 @@ static const char *const texts[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [PUT] = "INSERT INTO tree(path, number, bytes) VALUES(?1, ?2, ?3)"
-            " ON CONFLICT(path) DO UPDATE SET number = excluded.number, bytes = excluded.bytes",
+    [PUT] = ("INSERT INTO tree(path, number, bytes) VALUES(?1, ?2, ?3)"
+             " ON CONFLICT(path) DO UPDATE SET number = excluded.number, bytes = excluded.bytes"),
     [REMOVE] = "DELETE FROM tree WHERE path = ?1",
     [RECORD] = "INSERT OR REPLACE INTO done(id, number, at) VALUES(?1, ?2, ?3)",
     [FORGET] = "DELETE FROM done WHERE number <= ?1",
