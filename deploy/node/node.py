@@ -58,6 +58,9 @@ class Node:
         self.accel = options.get("accel", "auto")
         self.link = options.get("link", "atoll0")
         self.network = options.get("network", "10.254.77")
+        self.host_number = options.get("host_number", 0)  # network.host_number is a /30: ours +1, the node +2
+        self.cluster_address = options.get("cluster_address")  # where other nodes reach it; None: it has none yet
+        self.cgroup_name = options.get("cgroup_name")
         self.extra = options.get("extra", {})  # service -> more options
         self.environment = options.get("environment", {})
         self.port = options.get("port", 8006)
@@ -72,7 +75,7 @@ class Node:
 
     @property
     def address(self):
-        return f"{self.network}.2" if self.isolated else "127.0.0.1"
+        return f"{self.network}.{self.host_number + 2}" if self.isolated else "127.0.0.1"
 
     @property
     def url(self):
@@ -80,7 +83,7 @@ class Node:
 
     @property
     def cgroup(self):
-        return "atoll-" + self.name
+        return self.cgroup_name or "atoll-" + self.name
 
     def saved(self):
         try:
@@ -168,7 +171,7 @@ class Node:
         """What inside.sh needs to know."""
         values = {"NODE_NAME": self.name, "NODE_ISOLATED": int(self.isolated), "NODE_PRIVATE": self.private,
                   "NODE_SERVICES": self.service_dir, "NODE_CGROUP": self.cgroup, "NODE_ADDRESS": self.address,
-                  "NODE_PEER": f"{self.network}.1",
+                  "NODE_PEER": f"{self.network}.{self.host_number + 1}",
                   "NODE_LIBVIRT": "own" if self.wants_own_libvirtd() else "host"}
         path = os.path.join(self.private, "env")
         with open(path, "w", encoding="utf-8") as out:
@@ -232,7 +235,7 @@ class Node:
         subprocess.run(["ip", "link", "del", self.link], stderr=subprocess.DEVNULL, check=False)
         subprocess.run(["ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", str(pid)],
                        check=True)
-        subprocess.run(["ip", "addr", "add", f"{self.network}.1/30", "dev", self.link], check=True)
+        subprocess.run(["ip", "addr", "add", f"{self.network}.{self.host_number + 1}/30", "dev", self.link], check=True)
         subprocess.run(["ip", "link", "set", self.link, "up"], check=True)
 
     def wait_ready(self, seconds=30, names=None):
@@ -286,6 +289,16 @@ class Node:
             cleanup.end_tree(pid)
         wait_until(10, lambda: not os.path.exists(f"/proc/{pid}") or cleanup.is_zombie(pid))
         cleanup.reap(pid, (self.saved() or {}).get("launcher"))
+
+    def power_off(self):
+        """An isolated node is gone at once, as by a power cut; what it wrote stays."""
+        pid = self.init_pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(10, lambda: not os.path.exists(f"/proc/{pid}") or cleanup.is_zombie(pid))
+        saved = self.saved()
+        cleanup.reap(pid, saved.get("launcher"))
+        cleanup.restore(self, saved)
+        shutil.rmtree(self.run_dir, ignore_errors=True)  # a machine that boots finds /run empty
 
     def tear_network_down(self):
         """sdn-agent knows best what it made: bridges, rules, settings, its dnsmasq."""
