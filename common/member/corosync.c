@@ -179,8 +179,11 @@ static void disconnect(struct member_thread *self)
 
 static bool connect_all(struct member_thread *self)
 {
-    quorum_model_v1_data_t model = {
-        .model = QUORUM_MODEL_V1, .quorum_notify_fn = on_quorum, .nodelist_notify_fn = on_nodes};
+    quorum_model_v1_data_t model;
+    memset(&model, 0, sizeof model);
+    model.model = QUORUM_MODEL_V1;
+    model.quorum_notify_fn = on_quorum;
+    model.nodelist_notify_fn = on_nodes;
     uint32_t type = 0;
     self->has_quorum = quorum_model_initialize(&self->quorum, QUORUM_MODEL_V1, (quorum_model_data_t *)&model,
                                                &type, self) == CS_OK;

@@ -106,7 +106,7 @@ static enum atl_code send_file(int fd, const struct cli_file *file, uint64_t *re
 
 static enum atl_code read_line(int fd, uint64_t sent, struct atl_error *err)
 {
-    char line[LINE_SIZE];
+    char line[LINE_SIZE] = {0};
     size_t size = 0;
     ssize_t got = 1;
     while (got > 0 && size < sizeof line - 1 && memchr(line, '\n', size) == NULL) {
