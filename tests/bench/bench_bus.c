@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -193,6 +194,8 @@ static void end(pid_t pid)
 
 int main(int argc, char **argv)
 {
+    if (argc == 3)
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* never longer than the one that measures */
     if (argc == 3 && strcmp(argv[1], "--raw") == 0)
         return raw_serve(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--bus") == 0)

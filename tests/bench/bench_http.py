@@ -21,6 +21,7 @@ BUILD = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TOP,
 os.environ["ATL_BIN"] = os.path.join(BUILD, "bin")
 os.environ["ATL_OPENAPI"] = os.path.join(BUILD, "gen", "openapi.json")
 sys.path.insert(0, os.path.join(TOP, "tests", "api"))
+from measure import end_in_order, undisturbed  # noqa: E402
 from gateway_env import TOKEN, Gateway, wait_for  # noqa: E402  (its folders come from the environment)
 
 ROUNDS = 5
@@ -65,7 +66,8 @@ def fetch(gateway, path):
                            f"https://127.0.0.1:{gateway.port}/api2/json{path}"], capture_output=True, check=True).stdout
 
 
-def start_peers(gateway, files):
+def start_peers(gateway, files, peers):
+    """Fills in {name: (process, url)} as they start."""
     folder = gateway.folder.name
     key = gateway.ca.replace("cert.pem", "key.pem")
     os.makedirs(os.path.join(folder, "www"))
@@ -73,7 +75,6 @@ def start_peers(gateway, files):
         with open(os.path.join(folder, "www", name), "wb") as file:
             file.write(body)
     os.chmod(folder, 0o755)
-    peers = {}
     port = free_port()
     log = open(os.path.join(folder, "peers.log"), "wb")  # pylint: disable=consider-using-with
     process = subprocess.Popen(["nghttpd", "-d", os.path.join(folder, "www"), "-a", "127.0.0.1", str(port), key,
@@ -89,7 +90,6 @@ def start_peers(gateway, files):
     for _, url in peers.values():
         number = int(url.split(":")[2].split("/")[0])
         wait_for(url, 10, lambda number=number: listens(number))
-    return peers
 
 
 def measure(urls, shape):
@@ -116,12 +116,15 @@ def measure_all(gateway, peers):
 
 
 def main():
+    end_in_order()
     gateway = Gateway()
-    files = {"version": fetch(gateway, "/version"), **{file: fetch(gateway, path) for _, path, file, _, _ in LISTS}}
-    peers = start_peers(gateway, files)
+    peers = {}
     try:
+        files = {"version": fetch(gateway, "/version"), **{file: fetch(gateway, path) for _, path, file, _, _ in LISTS}}
+        start_peers(gateway, files, peers)
         rows = measure_all(gateway, peers)
     finally:
+        undisturbed()
         for process, _ in peers.values():
             process.terminate()
             process.wait()
