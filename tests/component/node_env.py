@@ -112,8 +112,19 @@ class Env:
     # --- commands inside the node ---
 
     def run(self, *command, check=True, timeout=60, text_in=None):
-        return subprocess.run(self.node.enter(*command), check=check, timeout=timeout, capture_output=True, text=True,
-                              input=text_in)
+        """As subprocess.run(); when the time is over, what nsenter started ends too, else it would hold the pipes."""
+        words = self.node.enter(*command)
+        with subprocess.Popen(words, stdin=subprocess.PIPE if text_in is not None else subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+            try:
+                out, errors = child.communicate(text_in, timeout)
+            except BaseException:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
+        done = subprocess.CompletedProcess(words, child.returncode, out, errors)
+        if check:
+            done.check_returncode()
+        return done
 
     def atoll(self, *words, **options):
         return self.run(os.path.join(BUILD, "bin", "atoll"), *words, "--run-dir", self.node.run_dir, **options)
