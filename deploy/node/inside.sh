@@ -34,6 +34,7 @@ if [ "$NODE_ISOLATED" = 1 ]; then
     printf '127.0.0.1 localhost\n::1 localhost\n%s %s\n' "$NODE_ADDRESS" "$NODE_NAME" >"$NODE_PRIVATE/hosts"
     mount --bind "$NODE_PRIVATE/hostname" /etc/hostname
     mount --bind "$NODE_PRIVATE/hosts" /etc/hosts
+    mount -t tmpfs -o mode=1777 tmpfs /dev/shm
     ip link set lo up
     # The parent moves one end of a pair of links in here, then opens the gate.
     for _ in $(seq 200); do

@@ -67,11 +67,15 @@ def make_folder(path, user="root", group="root", mode=0o755):
     os.chmod(path, mode)
 
 
+def own(path, user, mode):
+    os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+    os.chmod(path, mode)
+
+
 def make_file(path, user, mode):
     """An empty file, or the one that is there, with this owner."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode))
-    os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-    os.chmod(path, mode)
+    own(path, user, mode)
 
 
 def make_run_dir(run_dir):

@@ -11,6 +11,7 @@ import subprocess
 import cleanup
 import layout
 import libvirtd
+import slots
 import supervisor
 from supervisor import wait_until
 
@@ -111,13 +112,13 @@ class Node:
         return ["nsenter", "-t", str(pid), *spaces, "--root", "--wd", "--", *command]
 
     def services(self):
-        """name, pid (as this side counts), health of each service."""
+        """name, pid (as this side counts), health of each service, and of etcd and corosync when they are wanted."""
         rows = []
         pid_of = cleanup.outer_pids(self.init_pid()) if self.isolated and self.running() else {}
         for name in self.service_names():
             inner = supervisor.read_pid(self.service_dir, name) if self.running() else None
             service = name.removeprefix("atoll-")
-            ready = supervisor.ready_pid(self.run_dir, service) == inner or service == "libvirtd"
+            ready = supervisor.ready_pid(self.run_dir, service) == inner or not name.startswith("atoll-")
             health = "down" if inner is None else "ok" if ready else "starting"
             rows.append({"name": name, "pid": pid_of.get(inner, inner) if inner else None, "health": health})
         return rows
@@ -126,7 +127,7 @@ class Node:
         names = ["atoll-" + s.name for s in layout.SERVICES]
         if os.path.isdir(os.path.join(self.service_dir, "libvirtd")):
             names.append("libvirtd")
-        return names
+        return names + [name for name in slots.NAMES if supervisor.wanted(self.service_dir, name)]
 
     def options_of(self, service):
         options = list(self.extra.get(service, []))
@@ -159,6 +160,7 @@ class Node:
         layout.install_pam_helper(self.bin_dir, self.state_dir)
         self.write_interfaces()
         supervisor.write_services(self)
+        slots.write(self)
         if self.wants_own_libvirtd():
             libvirtd.write(self)
 

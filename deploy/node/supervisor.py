@@ -74,6 +74,16 @@ def read_pid(service_dir, name):
         return None
 
 
+def wanted(service_dir, name):
+    """Does it run, or should it? (The 20-byte status of runsv: the byte at 17 is what is wanted.)"""
+    try:
+        with open(os.path.join(service_dir, name, "supervise", "status"), "rb") as data:
+            status = data.read(20)
+    except OSError:
+        return False
+    return len(status) >= 18 and (status[17:18] == b"u" or status[12:16] != b"\0\0\0\0")
+
+
 def ready_pid(run_dir, service):
     try:
         with open(os.path.join(run_dir, service + ".ready"), encoding="utf-8") as text:
