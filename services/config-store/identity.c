@@ -165,7 +165,7 @@ static enum atl_code bootstrap(struct cfg_identity *identity, struct atl_error *
         return ATL_OK;
     struct cfg_store_result result = {0};
     cfg_store_txn(identity->cfg->store, &txn, NULL, on_stored, &result);
-    (void)cfg_store_tree(identity->cfg->store); /* writes it now */
+    cfg_store_settle(identity->cfg->store);
     if (result.code != ATL_OK && err != NULL)
         *err = result.error;
     return result.code;

@@ -1,42 +1,10 @@
 /* The shell around the tree. */
-#include "store.h"
+#include "store_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/log.h"
-
-enum { QUEUE_MAX = 256, HOOKS_MAX = 8 };
-
-struct queued { /* a transaction that was applied and waits for the commit */
-    cfg_store_done_fn *fn;
-    void *user;
-    uint64_t number;
-};
-
-struct hook {
-    cfg_store_change_fn *change;
-    cfg_store_commit_fn *end;
-    void *user;
-};
-
-struct cfg_store {
-    struct atl_loop *loop;
-    const struct cfg_engine_driver *driver;
-    void *engine;
-    struct cfg_tree tree;
-    struct cfg_ring ring;
-    struct cfg_batch batch;
-    struct cfg_done done;
-    struct queued queue[QUEUE_MAX];
-    size_t queue_count;
-    struct cfg_engine_request requests[QUEUE_MAX]; /* of the queue */
-    size_t request_count;
-    uint64_t committed;
-    struct atl_timer *flush_timer;
-    struct hook hooks[HOOKS_MAX];
-    size_t hook_count;
-};
 
 static void flush(struct cfg_store *store);
 
@@ -69,6 +37,14 @@ enum atl_code cfg_store_open(const struct cfg_store_options *options, struct cfg
     store->loop = options->loop;
     store->driver = options->driver;
     cfg_done_init(&store->done);
+    if (options->shared != NULL) {
+        enum atl_code shared = cfg_shared_open(store, options, err);
+        if (shared != ATL_OK)
+            cfg_store_close(&store);
+        else
+            *ret_store = store;
+        return shared;
+    }
     enum atl_code code = store->driver->open(&options->engine, &store->engine, err);
     const struct cfg_engine_sink sink = {
         .user = store, .revision = load_revision, .file = load_file, .request = load_request};
@@ -94,6 +70,7 @@ void cfg_store_close(struct cfg_store **pointer)
     for (size_t i = 0; i < store->queue_count; i++)
         store->queue[i].fn = NULL;
     flush(store);
+    cfg_shared_close(store);
     atl_timer_free(store->flush_timer);
     if (store->engine != NULL)
         store->driver->close(store->engine);
@@ -134,7 +111,7 @@ static enum atl_code write_batch(struct cfg_store *store, struct atl_error *err)
     return code;
 }
 
-static void tell_hooks(struct cfg_store *store)
+void cfg_store_tell(struct cfg_store *store)
 {
     for (size_t i = 0; i < store->batch.count; i++) {
         const struct cfg_change *change = &store->batch.changes[i];
@@ -144,9 +121,13 @@ static void tell_hooks(struct cfg_store *store)
             if (store->hooks[k].change != NULL)
                 store->hooks[k].change(path, change->new, store->hooks[k].user);
     }
+    cfg_batch_keep(&store->batch);
+    for (size_t k = 0; k < store->hook_count; k++)
+        if (store->hooks[k].end != NULL)
+            store->hooks[k].end(store->hooks[k].user);
 }
 
-static void answer(const struct queued *queued, const struct cfg_store_result *result)
+static void answer(const struct cfg_queued *queued, const struct cfg_store_result *result)
 {
     if (queued->fn != NULL)
         queued->fn(result, queued->user);
@@ -154,7 +135,7 @@ static void answer(const struct queued *queued, const struct cfg_store_result *r
 
 /* What is taken out before anybody is told: those who are told may bring the next transactions. */
 struct taken {
-    struct queued queue[QUEUE_MAX];
+    struct cfg_queued queue[CFG_QUEUE_MAX];
     size_t count;
 };
 
@@ -201,11 +182,7 @@ static void flush(struct cfg_store *store)
     for (size_t i = 0; i < store->request_count; i++)
         cfg_done_add(&store->done, store->requests[i].id, store->requests[i].number, now);
     take_queue(store, &taken);
-    tell_hooks(store);
-    cfg_batch_keep(&store->batch);
-    for (size_t k = 0; k < store->hook_count; k++)
-        if (store->hooks[k].end != NULL)
-            store->hooks[k].end(store->hooks[k].user);
+    cfg_store_tell(store);
     answer_all(&taken, ATL_OK, NULL);
 }
 
@@ -246,7 +223,7 @@ static void enqueue(struct cfg_store *store, const uint8_t *request_id, cfg_stor
         request->at = atl_clock_wall_seconds();
     }
     store->queue[store->queue_count++] =
-        (struct queued){.fn = fn, .user = user, .number = store->tree.number};
+        (struct cfg_queued){.fn = fn, .user = user, .number = store->tree.number};
     if (store->flush_timer == NULL)
         store->flush_timer = atl_loop_timer(store->loop, 0, 0, on_flush, store);
 }
@@ -255,11 +232,15 @@ void cfg_store_txn(struct cfg_store *store, const struct cfg_txn *txn, const uin
                    cfg_store_done_fn *fn, void *user)
 {
     struct cfg_store_result result = {0};
+    if (store->shared != NULL) {
+        cfg_shared_txn(store, txn, request_id, fn, user);
+        return;
+    }
     if (done_before(store, request_id, &result)) {
         fn(&result, user);
         return;
     }
-    if (store->queue_count == QUEUE_MAX)
+    if (store->queue_count == CFG_QUEUE_MAX)
         flush(store);
     result.code = cfg_tree_apply(&store->tree, txn, &store->batch, &result.error);
     if (result.code != ATL_OK) {
@@ -281,6 +262,13 @@ const struct cfg_tree *cfg_store_tree(struct cfg_store *store)
     return &store->tree;
 }
 
+void cfg_store_settle(struct cfg_store *store)
+{
+    flush(store);
+    while (store->pending_count > 0) /* each of them ends, at its deadline at the latest */
+        atl_loop_step(store->loop, ATL_SECOND);
+}
+
 const struct cfg_tree *cfg_store_ahead(const struct cfg_store *store)
 {
     return &store->tree;
@@ -299,6 +287,6 @@ struct atl_revision cfg_store_revision(const struct cfg_store *store)
 void cfg_store_on_commit(struct cfg_store *store, cfg_store_change_fn *change, cfg_store_commit_fn *end,
                          void *user)
 {
-    atl_assert(store->hook_count < HOOKS_MAX);
-    store->hooks[store->hook_count++] = (struct hook){.change = change, .end = end, .user = user};
+    atl_assert(store->hook_count < CFG_HOOKS_MAX);
+    store->hooks[store->hook_count++] = (struct cfg_hook){.change = change, .end = end, .user = user};
 }

@@ -9,6 +9,7 @@
 #include "core/ring.h"
 #include "core/tree.h"
 #include "drivers/engine.h"
+#include "drivers/shared.h"
 #include "io/bus.h"
 #include "io/loop.h"
 
@@ -18,6 +19,10 @@ struct cfg_store_options {
     struct atl_loop *loop;
     const struct cfg_engine_driver *driver;
     struct cfg_engine_options engine;
+    /* An engine that other nodes write too, instead of `driver`; NULL: none. */
+    const struct cfg_shared_driver *shared;
+    struct cfg_shared_options shared_options;
+    atl_ns start_timeout; /* until it has shown its tree; 0: 30 s */
 };
 
 struct cfg_store_result {
@@ -28,7 +33,8 @@ struct cfg_store_result {
 };
 typedef void cfg_store_done_fn(const struct cfg_store_result *result, void *user);
 
-/* Opens the engine and loads the tree. Errors: ATL_E_IO, ATL_E_LIMIT in use by another process. */
+/* Opens the engine and loads the tree; a shared engine's answers are waited for, in the loop.
+ * Errors: ATL_E_IO, ATL_E_LIMIT in use by another process; ATL_E_UNAVAILABLE no tree in time. */
 ATL_MUST_CHECK enum atl_code cfg_store_open(const struct cfg_store_options *options,
                                             struct cfg_store **ret_store, struct atl_error *err);
 /* Writes what is queued; answers that are still out are not given. */
@@ -43,6 +49,15 @@ void cfg_store_txn(struct cfg_store *store, const struct cfg_txn *txn, const uin
 
 /* The tree with nothing in it that is not on disk; writes what is queued first. Borrowed for the call. */
 const struct cfg_tree *cfg_store_tree(struct cfg_store *store);
+/* Waits until what is queued is decided and answered: for the start, before the loop runs. */
+void cfg_store_settle(struct cfg_store *store);
+/*
+ * Calls fn when the tree shows all that was decided, by whichever node, before this call: at once with an
+ * engine of our own. Errors: ATL_E_UNAVAILABLE no quorum.
+ */
+void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user);
+/* How old the tree may be: 0 with an engine of our own. ret_writable: will changes be taken? */
+atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable);
 /* The tree with what is queued: to prepare the next transaction on, never to answer from. */
 const struct cfg_tree *cfg_store_ahead(const struct cfg_store *store);
 const struct cfg_ring *cfg_store_ring(const struct cfg_store *store);

@@ -35,6 +35,20 @@ static void add_compare(struct cfg_plan *plan, struct atl_arena *arena, const ch
         (struct cfg_plan_compare){.path = atl_arena_strdup(arena, path), .number = number};
 }
 
+/* Does the transaction itself make place: was the path, or something below it, there and is touched? Those
+ * are compared one by one. */
+static bool clears(const struct touched *touched, size_t count, const char *path, bool below)
+{
+    size_t length = strlen(path);
+    for (size_t i = 0; i < count; i++) {
+        if (touched[i].before == NULL || strncmp(touched[i].path, path, length) != 0)
+            continue;
+        if (touched[i].path[length] == (below ? '/' : '\0'))
+            return true;
+    }
+    return false;
+}
+
 static void add_parents(struct cfg_plan *plan, struct atl_arena *arena, size_t *room, const char *path)
 {
     for (const char *slash = strchr(path, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
@@ -116,11 +130,17 @@ static void fill(struct cfg_plan *plan, struct atl_arena *arena, const struct to
         add_compare(plan, arena, one->path, one->before != NULL ? one->before->number : 0);
         add_change(plan, arena, one);
         add_guest(plan, touched, count, i);
-        if (one->before != NULL)
+        if (one->before != NULL || one->after == NULL)
             continue;
         add_parents(plan, arena, &room, one->path);
-        plan->no_folders[plan->no_folder_count++] = plan->changes[plan->change_count - 1].path;
+        if (!clears(touched, count, one->path, true))
+            plan->no_folders[plan->no_folder_count++] = plan->changes[plan->change_count - 1].path;
     }
+    size_t kept = 0;
+    for (size_t i = 0; i < plan->no_file_count; i++)
+        if (!clears(touched, count, plan->no_files[i], false))
+            plan->no_files[kept++] = plan->no_files[i];
+    plan->no_file_count = kept;
 }
 
 enum atl_code cfg_plan_make(struct cfg_tree *tree, const struct cfg_txn *txn, struct atl_arena *arena,
@@ -164,8 +184,6 @@ void cfg_txn_copy(const struct cfg_txn *txn, struct atl_arena *arena, struct cfg
         ops[i].to = copy_text(arena, txn->ops[i].to);
         ops[i].bytes = ops[i].size > 0 ? atl_arena_copy(arena, txn->ops[i].bytes, ops[i].size) : NULL;
     }
-    *ret_txn = (struct cfg_txn){.compares = compares,
-                                .compare_count = txn->compare_count,
-                                .ops = ops,
-                                .op_count = txn->op_count};
+    *ret_txn = (struct cfg_txn){
+        .compares = compares, .compare_count = txn->compare_count, .ops = ops, .op_count = txn->op_count};
 }

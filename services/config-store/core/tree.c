@@ -300,14 +300,23 @@ static enum atl_code check_compare(const struct cfg_tree *tree, const struct cfg
     return atl_fail(err, ATL_E_INVALID, "compare", "unknown kind of compare");
 }
 
-static enum atl_code check_limits(const struct cfg_txn *txn, struct atl_error *err)
+/* What a transaction writes: a file that is renamed is written anew, on the one engine as on the other. */
+static size_t op_bytes(const struct cfg_tree *tree, const struct cfg_op *op)
+{
+    if (op->kind != CFG_RENAME)
+        return op->size;
+    const struct cfg_file *file = find(tree, op->path);
+    return file != NULL ? file->size : 0;
+}
+
+static enum atl_code check_limits(const struct cfg_tree *tree, const struct cfg_txn *txn, struct atl_error *err)
 {
     if (txn->op_count > CFG_TXN_OPS_MAX || txn->compare_count > CFG_TXN_COMPARES_MAX)
         return atl_fail(err, ATL_E_LIMIT, "operation", "a transaction may change %d files at most",
                         CFG_TXN_OPS_MAX);
     size_t bytes = 0;
     for (size_t i = 0; i < txn->op_count; i++)
-        bytes += txn->ops[i].size;
+        bytes += op_bytes(tree, &txn->ops[i]);
     if (bytes > CFG_TXN_BYTES_MAX)
         return atl_fail(err, ATL_E_LIMIT, "content",
                         "a transaction may hold 1 MiB at most, this one has %zu bytes", bytes);
@@ -341,7 +350,7 @@ static enum atl_code apply_op(struct cfg_tree *tree, const struct cfg_op *op, st
 enum atl_code cfg_tree_apply(struct cfg_tree *tree, const struct cfg_txn *txn, struct cfg_batch *batch,
                              struct atl_error *err)
 {
-    enum atl_code code = check_limits(txn, err);
+    enum atl_code code = check_limits(tree, txn, err);
     for (size_t i = 0; i < txn->compare_count && code == ATL_OK; i++)
         code = check_compare(tree, &txn->compares[i], err);
     size_t mark = batch->count;
@@ -367,6 +376,23 @@ enum atl_code cfg_tree_load(struct cfg_tree *tree, const char *path, const void 
     if (code == ATL_OK)
         (void)replace(tree, path, file_new(path, bytes, size, number)); /* nothing was there */
     return code;
+}
+
+void cfg_tree_feed(struct cfg_tree *tree, const struct cfg_fed *fed, struct cfg_batch *batch)
+{
+    if (fed->bytes != NULL) {
+        struct cfg_file *file = file_new(fed->path, fed->bytes, fed->size, fed->number);
+        note(batch, replace(tree, fed->path, file), file, fed->at);
+        return;
+    }
+    struct cfg_file *old = find(tree, fed->path);
+    if (old == NULL)
+        return;
+    struct cfg_guest_path guest = cfg_guest_path(fed->path);
+    const struct cfg_file *holder = guest.type != CFG_NO_GUEST ? cfg_tree_guest(tree, guest.vmid) : NULL;
+    note(batch, replace(tree, fed->path, NULL), NULL, fed->at);
+    if (holder != NULL && holder != old)
+        guest_put(tree, guest.vmid, holder); /* the guest stands elsewhere by now */
 }
 
 void cfg_batch_keep(struct cfg_batch *batch)

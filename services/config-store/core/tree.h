@@ -90,6 +90,22 @@ void cfg_tree_done(struct cfg_tree *tree);
 ATL_MUST_CHECK enum atl_code cfg_tree_load(struct cfg_tree *tree, const char *path, const void *bytes,
                                            size_t size, uint64_t number, struct atl_error *err);
 
+/*
+ * A change that was decided elsewhere: nothing is checked, the batch gets it.
+ *
+ * bytes   NULL: the file is gone, if it was there
+ * number  revision of the file
+ * at      revision of the change, for those who follow the tree; not below that of the change before
+ */
+struct cfg_fed {
+    const char *path;
+    const void *bytes;
+    size_t size;
+    uint64_t number;
+    uint64_t at;
+};
+void cfg_tree_feed(struct cfg_tree *tree, const struct cfg_fed *fed, struct cfg_batch *batch);
+
 const struct cfg_file *cfg_tree_get(const struct cfg_tree *tree, const char *path);
 /* Index of the first file whose path is not before `path`. */
 size_t cfg_tree_seek(const struct cfg_tree *tree, const char *path);

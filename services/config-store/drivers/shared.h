@@ -1,6 +1,6 @@
 /*
- * An engine that other nodes write too: transactions go in and are decided there; what is decided, by whomever
- * it was asked, comes back as changes of the tree.
+ * An engine that other nodes write too: transactions go in and are decided there; what is decided, by
+ * whomever it was asked, comes back as changes of the tree.
  */
 #ifndef CFG_SHARED_H
 #define CFG_SHARED_H
@@ -19,8 +19,8 @@ struct cfg_shared_options {
     atl_ns write_timeout; /* then the outcome of a write that is on its way is unknown; 0: 5 s */
 };
 
-/* Where what is decided goes. `listing` begins a whole tree, which ends with `changed`; else `changed` ends one
- * revision. */
+/* Where what is decided goes. `listing` begins a whole tree, which ends with `changed`; else `changed` ends
+ * one revision. */
 struct cfg_shared_feed {
     void *user;
     void (*listing)(void *user, uint64_t epoch);

@@ -1,0 +1,235 @@
+/* The engine for a cluster: the copy of the tree is fed by a listing and then by a watch of etcd. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drivers/etcd_internal.h"
+#include "io/log.h"
+
+#define LOAD_TIMEOUT (10 * ATL_SECOND) /* of one page */
+#define LOAD_AGAIN   (200 * ATL_MS)
+
+static void on_again(void *user)
+{
+    struct etcd_engine *engine = user;
+    engine->again = NULL;
+    etcd_load(engine);
+}
+
+static void load_again(struct etcd_engine *engine, const char *why)
+{
+    (void)snprintf(engine->why, sizeof engine->why, "%s", why);
+    if (engine->again == NULL)
+        engine->again = atl_loop_timer(engine->loop, LOAD_AGAIN, 0, on_again, engine);
+}
+
+/* --- feeding ------------------------------------------------------------------------------------------ */
+
+void etcd_fed(struct etcd_engine *engine)
+{
+    etcd_confirms_fed(engine);
+    etcd_writes_fed(engine);
+}
+
+/* Feeds one key, when it is of our tree; true when somebody has to hear of it. */
+static bool feed_key(struct etcd_engine *engine, const Etcd__KeyValue *kv, bool gone)
+{
+    struct cfg_etcd_key key;
+    cfg_etcd_key_parse(engine->prefix, &kv->key, &key);
+    if (key.kind == CFG_ETCD_REQUEST) {
+        bool done = kv->value.len != strlen(CFG_ETCD_NEVER) ||
+                    memcmp(kv->value.data, CFG_ETCD_NEVER, kv->value.len) != 0;
+        if (!gone && done)
+            engine->feed.request(engine->feed.user, key.id, (uint64_t)kv->mod_revision);
+        return false;
+    }
+    if (key.kind != CFG_ETCD_FILE)
+        return false;
+    struct cfg_engine_change change = {.path = key.path, .number = (uint64_t)kv->mod_revision};
+    if (!gone) {
+        change.bytes = kv->value.data != NULL ? (const void *)kv->value.data : "";
+        change.size = kv->value.len;
+    }
+    engine->feed.file(engine->feed.user, &change);
+    return true;
+}
+
+static bool is_root(const ProtobufCBinaryData *key)
+{
+    return key->len == strlen(CFG_ETCD_ROOT) && memcmp(key->data, CFG_ETCD_ROOT, key->len) == 0;
+}
+
+static void on_events(int64_t revision, Etcd__Event *const *events, size_t count, void *user)
+{
+    struct etcd_engine *engine = user;
+    bool changed = false;
+    for (size_t i = 0; i < count && !engine->stale; i++) {
+        engine->stale = is_root(&events[i]->kv->key);
+        if (!engine->stale)
+            changed |= feed_key(engine, events[i]->kv, events[i]->type == ETCD__EVENT__TYPE__DELETE);
+    }
+    if (engine->stale) { /* another tree is the current one, and was loaded before it became that */
+        atl_log(ATL_NOTICE, "tree-replaced", "another tree is the current one; listing it");
+        atl_etcd_watch_free(&engine->watch);
+        etcd_load(engine);
+        return;
+    }
+    engine->seen = revision;
+    if (changed)
+        engine->feed.changed(engine->feed.user, (uint64_t)revision);
+    etcd_fed(engine);
+}
+
+static void on_compacted(int64_t revision, void *user)
+{
+    struct etcd_engine *engine = user;
+    atl_log(ATL_NOTICE, "watch-compacted", "changes up to %" PRId64 " are compacted; listing again",
+            revision);
+    atl_etcd_watch_free(&engine->watch);
+    etcd_load(engine);
+}
+
+static void on_state(bool following, void *user)
+{
+    struct etcd_engine *engine = user;
+    if (!following)
+        etcd_lost_sight(engine);
+}
+
+/* --- listing ------------------------------------------------------------------------------------------ */
+
+static bool on_key(const Etcd__KeyValue *kv, void *user)
+{
+    (void)feed_key(user, kv, false); /* told at the end anyway */
+    return true;
+}
+
+static void on_listed(enum atl_code code, const struct atl_error *error, int64_t revision, void *user)
+{
+    struct etcd_engine *engine = user;
+    engine->list = NULL;
+    if (code != ATL_OK) {
+        load_again(engine, error->text);
+        return;
+    }
+    engine->stale = false;
+    engine->seen = revision;
+    engine->why[0] = '\0';
+    const struct atl_etcd_watch_options watch = {.prefix = "",
+                                                 .after = revision,
+                                                 .events = on_events,
+                                                 .state = on_state,
+                                                 .compacted = on_compacted,
+                                                 .user = engine};
+    engine->watch = atl_etcd_watch_new(engine->channel, engine->loop, &watch);
+    engine->feed.changed(engine->feed.user, (uint64_t)revision);
+    etcd_fed(engine);
+}
+
+static void on_root(const struct atl_etcd_answer *answer, void *user)
+{
+    struct etcd_engine *engine = user;
+    const Etcd__RangeResponse *range = (const void *)answer->message;
+    struct cfg_etcd_root root;
+    struct atl_error error = answer->error;
+    engine->root_call = NULL;
+    enum atl_code code = answer->code;
+    if (code == ATL_OK && range->n_kvs == 0)
+        code = atl_fail(&error, ATL_E_ABSENT, NULL, "there is no tree in this etcd");
+    else if (code == ATL_OK)
+        code = cfg_etcd_root_parse(&range->kvs[0]->value, &root, &error);
+    if (code != ATL_OK) {
+        load_again(engine, error.text);
+        return;
+    }
+    engine->epoch = root.epoch;
+    engine->root_revision = range->kvs[0]->mod_revision;
+    cfg_etcd_prefix(root.epoch, engine->prefix);
+    engine->feed.listing(engine->feed.user, root.epoch);
+    engine->list = atl_etcd_list_new(
+        engine->channel, &(const struct atl_etcd_list_options){.prefix = engine->prefix,
+                                                               .revision = range->header->revision,
+                                                               .timeout = LOAD_TIMEOUT,
+                                                               .key = on_key,
+                                                               .end = on_listed,
+                                                               .user = engine});
+}
+
+void etcd_load(struct etcd_engine *engine)
+{
+    atl_assert(engine->watch == NULL);
+    Etcd__RangeRequest request = ETCD__RANGE_REQUEST__INIT;
+    request.key = cfg_etcd_text(CFG_ETCD_ROOT);
+    engine->stale = true;
+    engine->root_call =
+        atl_etcd_call(engine->channel, ATL_ETCD_RANGE, &request.base, ETCD_CALL_TIMEOUT, on_root, engine);
+}
+
+/* --- the table ---------------------------------------------------------------------------------------- */
+
+static void etcd_close(void *self)
+{
+    struct etcd_engine *engine = self;
+    if (engine == NULL)
+        return;
+    etcd_writes_drop(engine);
+    etcd_keep_stop(engine);
+    if (engine->root_call != NULL)
+        atl_etcd_cancel(engine->root_call);
+    atl_etcd_list_free(&engine->list);
+    atl_etcd_watch_free(&engine->watch);
+    atl_timer_free(engine->again);
+    atl_grpc_free(&engine->channel);
+    free(engine);
+}
+
+static enum atl_code etcd_open(const struct cfg_shared_options *options, const struct cfg_shared_feed *feed,
+                               void **ret_self, struct atl_error *err)
+{
+    struct etcd_engine *engine = atl_new0(struct etcd_engine);
+    engine->loop = options->loop;
+    engine->options = *options;
+    engine->feed = *feed;
+    if (engine->options.write_timeout == 0)
+        engine->options.write_timeout = 5 * ATL_SECOND;
+    if (engine->options.quota_bytes == 0)
+        engine->options.quota_bytes = (uint64_t)2 << 30;
+    const struct atl_grpc_options grpc = {.loop = options->loop,
+                                          .endpoints = options->endpoints,
+                                          .endpoint_count = options->endpoint_count,
+                                          .tls = options->tls,
+                                          .message_max = 96 << 20, /* a page of files */
+                                          .connect_timeout = ATL_SECOND,
+                                          .backoff_max = ATL_SECOND,
+                                          .seed = options->seed};
+    enum atl_code code = atl_grpc_new(&grpc, &engine->channel, err);
+    if (code != ATL_OK) {
+        free(engine);
+        return code;
+    }
+    (void)snprintf(engine->why, sizeof engine->why, "etcd has not answered yet");
+    etcd_load(engine);
+    etcd_keep_start(engine);
+    *ret_self = engine;
+    return ATL_OK;
+}
+
+static atl_ns etcd_age(const void *self, bool *ret_writable)
+{
+    const struct etcd_engine *engine = self;
+    *ret_writable = engine->writable && engine->lease != 0;
+    return atl_clock_monotonic() - engine->confirmed;
+}
+
+static const char *etcd_why(const void *self)
+{
+    return ((const struct etcd_engine *)self)->why;
+}
+
+const struct cfg_shared_driver cfg_shared_etcd = {.kind = "etcd",
+                                                  .open = etcd_open,
+                                                  .submit = etcd_submit,
+                                                  .confirm = etcd_confirm,
+                                                  .age = etcd_age,
+                                                  .why = etcd_why,
+                                                  .close = etcd_close};

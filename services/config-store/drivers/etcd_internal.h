@@ -1,0 +1,98 @@
+/* What the files of the etcd engine know of each other. */
+#ifndef CFG_ETCD_INTERNAL_H
+#define CFG_ETCD_INTERNAL_H
+
+#include "drivers/etcd_keys.h"
+#include "drivers/shared.h"
+#include "etcd/etcd.h"
+
+#define ETCD_CALL_TIMEOUT  (2 * ATL_SECOND) /* one attempt */
+#define ETCD_CONFIRM_EVERY ATL_SECOND
+#define ETCD_CONFIRM_AGAIN (200 * ATL_MS) /* after one that failed */
+#define ETCD_UPKEEP_EVERY  (10 * ATL_SECOND)
+enum {
+    ETCD_LEASE_SECONDS = 1800, /* of a lease that holds recorded requests */
+    ETCD_LEASE_USED = 600,     /* then the next one is used: each request is kept 20 minutes at least */
+    ETCD_FULL_PERCENT = 80,
+};
+
+struct etcd_write {
+    struct etcd_write *next;
+    struct etcd_engine *engine;
+    const struct cfg_plan *plan; /* borrowed until the end */
+    uint8_t id[CFG_REQUEST_ID_SIZE];
+    cfg_shared_done_fn *fn;
+    void *user;
+    struct atl_etcd_call *call;
+    struct atl_timer *again;
+    atl_ns deadline;
+    int64_t root_revision; /* of the tree it was planned on */
+    bool open;             /* an attempt went out and was not answered: it may be done yet */
+    bool barring;          /* the call on its way makes sure that it is not */
+    bool decided;          /* waits until `revision` has been fed */
+    int64_t revision;
+    struct cfg_shared_result result;
+};
+
+struct etcd_confirm {
+    struct etcd_confirm *next;
+    struct etcd_engine *engine;
+    struct atl_etcd_call *call; /* NULL: answered, waits until `revision` has been fed */
+    int64_t revision;
+    atl_ns began;
+    cfg_shared_confirm_fn *fn; /* NULL: the engine's own */
+    void *user;
+};
+
+struct etcd_engine {
+    struct atl_loop *loop;
+    struct atl_grpc *channel;
+    struct cfg_shared_options options;
+    struct cfg_shared_feed feed;
+    /* the copy */
+    uint64_t epoch; /* 0: no tree yet */
+    int64_t root_revision;
+    char prefix[CFG_ETCD_PREFIX_MAX];
+    struct atl_etcd_call *root_call;
+    struct atl_etcd_list *list;
+    struct atl_etcd_watch *watch;
+    struct atl_timer *again;
+    int64_t seen; /* fed up to this revision */
+    bool stale;   /* a whole listing is needed */
+    bool feeding;
+    /* writes */
+    struct etcd_write *writes;
+    int64_t lease;      /* 0: none yet */
+    int64_t lease_born; /* wall clock, seconds */
+    struct atl_etcd_call *lease_call;
+    /* whether it is well */
+    struct etcd_confirm *confirms;
+    struct etcd_confirm *own_confirm;
+    struct atl_timer *confirm_timer;
+    atl_ns confirmed; /* when the last confirm that was answered began; 0: never */
+    bool writable;
+    struct atl_timer *upkeep_timer;
+    struct atl_etcd_call *upkeep_call;
+    bool full;
+    char why[ATL_TEXT_MAX];
+};
+
+/* etcd.c */
+void etcd_load(struct etcd_engine *engine); /* root, listing, watch */
+void etcd_fed(struct etcd_engine *engine);  /* `seen` has moved */
+
+/* etcd_write.c */
+void etcd_submit(void *self, const struct cfg_plan *plan, const uint8_t id[CFG_REQUEST_ID_SIZE],
+                 cfg_shared_done_fn *fn, void *user);
+void etcd_writes_fed(struct etcd_engine *engine);
+void etcd_writes_drop(struct etcd_engine *engine);
+
+/* etcd_keep.c */
+void etcd_keep_start(struct etcd_engine *engine);
+void etcd_keep_stop(struct etcd_engine *engine);
+void etcd_confirm(void *self, cfg_shared_confirm_fn *fn, void *user);
+void etcd_confirms_fed(struct etcd_engine *engine);
+void etcd_lost_sight(
+    struct etcd_engine *engine); /* a call failed as if there were no quorum: looks at once */
+
+#endif

@@ -1,0 +1,271 @@
+/*
+ * The store with an engine that other nodes write too: a transaction is checked on our copy, sent with what
+ * it was checked on as compares, and answered when the copy shows it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "io/log.h"
+#include "store_internal.h"
+
+#define START_TIMEOUT    (30 * ATL_SECOND)
+#define WRITABLE_TIMEOUT (5 * ATL_SECOND)
+
+enum { TRIES_MAX = 5 };
+
+struct cfg_pending {
+    struct cfg_pending *next;
+    struct cfg_store *store;
+    struct atl_arena arena;
+    struct cfg_txn txn;
+    struct cfg_plan first; /* what the caller saw when it asked */
+    struct cfg_plan plan;
+    uint8_t id[CFG_REQUEST_ID_SIZE];
+    unsigned int tries;
+    cfg_store_done_fn *fn;
+    void *user;
+};
+
+/* --- what is decided comes in ------------------------------------------------------------------------- */
+
+static void feed_listing(void *user, uint64_t epoch)
+{
+    struct cfg_store *store = user;
+    cfg_tree_done(&store->fresh);
+    cfg_tree_init(&store->fresh, epoch);
+    store->listing = true;
+}
+
+static void feed_file(void *user, const struct cfg_engine_change *file)
+{
+    struct cfg_store *store = user;
+    struct cfg_batch scratch = {0};
+    struct cfg_fed fed = {.path = file->path,
+                          .bytes = file->bytes,
+                          .size = file->size,
+                          .number = file->number,
+                          .at = file->number};
+    if (!store->listing) {
+        cfg_tree_feed(&store->tree, &fed, &store->batch);
+        return;
+    }
+    cfg_tree_feed(&store->fresh, &fed, &scratch);
+    cfg_batch_keep(&scratch);
+    free(scratch.changes);
+}
+
+static void feed_request(void *user, const uint8_t id[CFG_REQUEST_ID_SIZE], uint64_t number)
+{
+    struct cfg_store *store = user;
+    if (cfg_done_find(&store->done, id) == NULL)
+        cfg_done_add(&store->done, id, number, atl_clock_wall_seconds());
+}
+
+/* The listing becomes the tree; those who follow it hear of the difference. */
+static void take_listing(struct cfg_store *store, uint64_t number)
+{
+    struct cfg_tree *fresh = &store->fresh;
+    bool same_epoch = store->tree.epoch == fresh->epoch;
+    for (size_t i = store->tree.count; i > 0; i--) {
+        const struct cfg_file *old = store->tree.files[i - 1];
+        if (cfg_tree_get(fresh, old->path) == NULL)
+            cfg_tree_feed(&store->tree, &(const struct cfg_fed){.path = old->path, .at = number},
+                          &store->batch);
+    }
+    for (size_t i = 0; i < fresh->count; i++) {
+        const struct cfg_file *file = fresh->files[i];
+        const struct cfg_file *old = cfg_tree_get(&store->tree, file->path);
+        if (same_epoch && old != NULL && old->number == file->number)
+            continue;
+        cfg_tree_feed(&store->tree,
+                      &(const struct cfg_fed){.path = file->path,
+                                              .bytes = file->bytes,
+                                              .size = file->size,
+                                              .number = file->number,
+                                              .at = number},
+                      &store->batch);
+    }
+    store->tree.epoch = fresh->epoch;
+    cfg_tree_done(fresh);
+    store->listing = false;
+    if (!same_epoch) { /* revisions of another epoch mean nothing now: watchers list again */
+        cfg_ring_done(&store->ring);
+        cfg_ring_init(&store->ring, number);
+    }
+}
+
+static void feed_changed(void *user, uint64_t number)
+{
+    struct cfg_store *store = user;
+    if (store->listing)
+        take_listing(store, number);
+    store->loaded = true;
+    store->tree.number = number;
+    store->committed = number;
+    cfg_store_tell(store);
+    (void)cfg_done_forget(&store->done, atl_clock_wall_seconds()); /* the engine forgets by itself */
+}
+
+/* --- start and end ------------------------------------------------------------------------------------ */
+
+enum atl_code cfg_shared_open(struct cfg_store *store, const struct cfg_store_options *options,
+                              struct atl_error *err)
+{
+    const struct cfg_shared_feed feed = {.user = store,
+                                         .listing = feed_listing,
+                                         .file = feed_file,
+                                         .request = feed_request,
+                                         .changed = feed_changed};
+    store->shared = options->shared;
+    cfg_tree_init(&store->tree, 0);
+    cfg_ring_init(&store->ring, 0);
+    enum atl_code code = store->shared->open(&options->shared_options, &feed, &store->shared_engine, err);
+    if (code != ATL_OK)
+        return code;
+    atl_ns began = atl_clock_monotonic();
+    atl_ns timeout = options->start_timeout != 0 ? options->start_timeout : START_TIMEOUT;
+    while (!store->loaded && atl_clock_monotonic() - began < timeout)
+        atl_loop_step(store->loop, 50 * ATL_MS);
+    if (!store->loaded)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the tree cannot be read: %s",
+                        store->shared->why(store->shared_engine));
+    bool writable = false;
+    began = atl_clock_monotonic();
+    while (!writable && atl_clock_monotonic() - began < WRITABLE_TIMEOUT) {
+        atl_loop_step(store->loop, 10 * ATL_MS);
+        (void)cfg_store_age(store, &writable); /* without quorum it starts nevertheless, to be read */
+    }
+    return ATL_OK;
+}
+
+static void pending_free(struct cfg_pending *pending)
+{
+    struct cfg_pending **link = &pending->store->pending;
+    while (*link != pending)
+        link = &(*link)->next;
+    *link = pending->next;
+    pending->store->pending_count--;
+    atl_arena_done(&pending->arena);
+    free(pending);
+}
+
+void cfg_shared_close(struct cfg_store *store)
+{
+    if (store->shared_engine != NULL)
+        store->shared->close(store->shared_engine);
+    while (store->pending != NULL)
+        pending_free(store->pending);
+    cfg_tree_done(&store->fresh);
+}
+
+atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable)
+{
+    *ret_writable = true;
+    return store->shared != NULL ? store->shared->age(store->shared_engine, ret_writable) : 0;
+}
+
+void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user)
+{
+    if (store->shared != NULL)
+        store->shared->confirm(store->shared_engine, fn, user);
+    else
+        fn(ATL_OK, NULL, user);
+}
+
+/* --- transactions ------------------------------------------------------------------------------------- */
+
+static void answer(struct cfg_pending *pending, const struct cfg_store_result *result)
+{
+    cfg_store_done_fn *fn = pending->fn;
+    void *user = pending->user;
+    pending_free(pending);
+    fn(result, user);
+}
+
+/* The file that is not as the caller saw it, or NULL. A blind write counts: it was made from what was seen.
+ */
+static const char *changed_file(const struct cfg_pending *pending)
+{
+    const struct cfg_tree *tree = &pending->store->tree;
+    if (tree->epoch != pending->first.epoch)
+        return "the tree";
+    for (size_t i = 0; i < pending->first.compare_count; i++) {
+        const struct cfg_plan_compare *compare = &pending->first.compares[i];
+        const struct cfg_file *file = cfg_tree_get(tree, compare->path);
+        if ((file != NULL ? file->number : 0) != compare->number)
+            return compare->path;
+    }
+    return NULL;
+}
+
+static void on_done(const struct cfg_shared_result *result, void *user);
+
+static void lost(struct cfg_pending *pending)
+{
+    struct cfg_store *store = pending->store;
+    struct cfg_store_result result = {.code = ATL_OK};
+    result.code = cfg_plan_make(&store->tree, &pending->txn, &pending->arena, &pending->plan, &result.error);
+    const char *path = changed_file(pending);
+    if (result.code == ATL_OK && (path != NULL || pending->tries == TRIES_MAX))
+        result.code = atl_fail(&result.error, ATL_E_CONFLICT, "path", "%s was changed meanwhile - try again",
+                               path != NULL ? path : "the tree");
+    if (result.code != ATL_OK) {
+        answer(pending, &result);
+        return;
+    }
+    pending->tries++;
+    store->shared->submit(store->shared_engine, &pending->plan, pending->id, on_done, pending);
+}
+
+static void on_done(const struct cfg_shared_result *result, void *user)
+{
+    struct cfg_pending *pending = user;
+    if (result->outcome == CFG_SHARED_LOST) {
+        lost(pending);
+        return;
+    }
+    struct cfg_store_result answered = {
+        .code = ATL_OK, .number = result->number, .repeated = result->repeated};
+    if (result->outcome != CFG_SHARED_DONE) {
+        answered.code = result->error.code;
+        answered.error = result->error;
+    }
+    answer(pending, &answered);
+}
+
+void cfg_shared_txn(struct cfg_store *store, const struct cfg_txn *txn, const uint8_t *request_id,
+                    cfg_store_done_fn *fn, void *user)
+{
+    struct cfg_store_result result = {0};
+    const struct cfg_done_entry *entry = request_id != NULL ? cfg_done_find(&store->done, request_id) : NULL;
+    if (entry != NULL) {
+        result = (struct cfg_store_result){.number = entry->number, .repeated = true};
+        fn(&result, user);
+        return;
+    }
+    if (store->pending_count == CFG_QUEUE_MAX) {
+        result.code = atl_fail(&result.error, ATL_E_UNAVAILABLE, NULL, "too many changes are on their way");
+        fn(&result, user);
+        return;
+    }
+    struct cfg_pending *pending = atl_new0(struct cfg_pending);
+    pending->store = store;
+    pending->fn = fn;
+    pending->user = user;
+    pending->next = store->pending;
+    store->pending = pending;
+    store->pending_count++;
+    result.code = cfg_plan_make(&store->tree, txn, &pending->arena, &pending->plan, &result.error);
+    if (result.code != ATL_OK) {
+        answer(pending, &result);
+        return;
+    }
+    cfg_txn_copy(txn, &pending->arena, &pending->txn);
+    pending->first = pending->plan;
+    if (request_id != NULL)
+        memcpy(pending->id, request_id, sizeof pending->id);
+    else if (getrandom(pending->id, sizeof pending->id, 0) != (ssize_t)sizeof pending->id)
+        abort(); /* cannot be for so few bytes */
+    store->shared->submit(store->shared_engine, &pending->plan, pending->id, on_done, pending);
+}
