@@ -138,7 +138,9 @@ static void start(struct atl_etcd_watch *watch)
     else
         create.range_end = (ProtobufCBinaryData){
             .len = atl_etcd_prefix_end((const uint8_t *)watch->prefix, prefix, range_end), .data = range_end};
-    create.start_revision = watch->events.seen + 1;
+    /* From the last revision we know, not from behind it: a compaction of exactly the first one that is asked
+     * for may have dropped its deletions, and etcd does not say so. What is known is not told again. */
+    create.start_revision = watch->events.seen > 0 ? watch->events.seen : 1;
     create.progress_notify = true;
     create.fragment = true;
     Etcd__WatchRequest request = ETCD__WATCH_REQUEST__INIT;

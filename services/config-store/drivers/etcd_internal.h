@@ -6,7 +6,9 @@
 #include "drivers/shared.h"
 #include "etcd/etcd.h"
 
-#define ETCD_CALL_TIMEOUT  (2 * ATL_SECOND) /* one attempt */
+#define ETCD_CALL_TIMEOUT (2 * ATL_SECOND) /* of one attempt */
+/* The first attempts of a write: what went to a leader that died is never answered, and may be sent again. */
+#define ETCD_WRITE_TIMEOUT (500 * ATL_MS)
 #define ETCD_CONFIRM_EVERY ATL_SECOND
 #define ETCD_CONFIRM_AGAIN (200 * ATL_MS) /* after one that failed */
 #define ETCD_UPKEEP_EVERY  (10 * ATL_SECOND)
@@ -27,9 +29,10 @@ struct etcd_write {
     struct atl_timer *again;
     atl_ns deadline;
     int64_t root_revision; /* of the tree it was planned on */
-    bool open;             /* an attempt went out and was not answered: it may be done yet */
-    bool barring;          /* the call on its way makes sure that it is not */
-    bool decided;          /* waits until `revision` has been fed */
+    unsigned int attempts;
+    bool open;    /* an attempt went out and was not answered: it may be done yet */
+    bool barring; /* the call on its way makes sure that it is not */
+    bool decided; /* waits until `revision` has been fed */
     int64_t revision;
     struct cfg_shared_result result;
 };

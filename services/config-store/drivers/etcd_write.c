@@ -157,8 +157,9 @@ static void attempt(struct etcd_write *write)
     } else {
         cfg_etcd_txn_plan(&txn, write->plan, write->id, write->root_revision, engine->lease);
     }
-    write->call =
-        atl_etcd_call(engine->channel, ATL_ETCD_TXN, &txn.request.base, ETCD_CALL_TIMEOUT, on_answer, write);
+    atl_ns timeout = ETCD_WRITE_TIMEOUT << (write->attempts < 3 ? write->attempts : 3);
+    write->attempts++;
+    write->call = atl_etcd_call(engine->channel, ATL_ETCD_TXN, &txn.request.base, timeout, on_answer, write);
 }
 
 /* What is refused before anything is sent; from the loop, as all answers. */

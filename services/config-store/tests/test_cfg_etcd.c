@@ -1,0 +1,468 @@
+/* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, no space, moves. */
+#include "etcd_rig.h"
+
+#include "etcd/etcd.h"
+
+static struct rig rig;
+static struct atl_error err;
+
+static int one_member(void **state)
+{
+    (void)state;
+    rig_open_etcd(&rig, 1, false);
+    return 0;
+}
+
+static int three_members(void **state)
+{
+    (void)state;
+    rig_open_etcd(&rig, 3, true);
+    return 0;
+}
+
+static int close_rig(void **state)
+{
+    (void)state;
+    rig_close(&rig);
+    return 0;
+}
+
+static struct cfg_op put_op(const char *path, const char *text)
+{
+    return (struct cfg_op){
+        .kind = CFG_PUT, .path = path, .bytes = (const uint8_t *)text, .size = strlen(text)};
+}
+
+/* Both nodes ask in the same breath; returns what each was told. */
+static void race(struct cfg_store *a, struct cfg_store *b, const struct cfg_op *of_a,
+                 const struct cfg_op *of_b, enum atl_code codes[2])
+{
+    struct rig_answer answers[2];
+    rig_begin(a, &(const struct cfg_txn){.ops = of_a, .op_count = 1}, NULL, &answers[0]);
+    rig_begin(b, &(const struct cfg_txn){.ops = of_b, .op_count = 1}, NULL, &answers[1]);
+    rig_wait(&rig, &answers[0].done);
+    rig_wait(&rig, &answers[1].done);
+    codes[0] = answers[0].result.code;
+    codes[1] = answers[1].result.code;
+}
+
+static void one_of_two_nodes_wins(void **state)
+{
+    (void)state;
+    struct cfg_store *a = rig_store(&rig);
+    struct cfg_store *b = rig_store(&rig);
+    assert_int_equal(rig_put(&rig, a, "user.cfg", "first").code, ATL_OK);
+    rig_wait_for(&rig, b, "user.cfg", "first");
+    static const struct {
+        struct cfg_op a;
+        struct cfg_op b;
+        enum atl_code loser;
+    } cases[] = {
+        {{.path = "nodes/a/lxc/100.conf"}, {.path = "nodes/b/qemu-server/100.conf"}, ATL_E_EXISTS},
+        {{.path = "x"}, {.path = "x/y"}, ATL_E_EXISTS},
+        {{.path = "user.cfg"}, {.path = "user.cfg"}, ATL_E_CONFLICT},
+        {{.path = "new"}, {.path = "new"}, ATL_E_CONFLICT},
+        {{.kind = CFG_DELETE, .path = "user.cfg"}, {.path = "user.cfg"}, ATL_E_CONFLICT},
+    };
+    for (size_t i = 0; i < ATL_COUNT(cases); i++) {
+        enum atl_code codes[2];
+        struct cfg_op of_a = cases[i].a;
+        struct cfg_op of_b = cases[i].b;
+        of_a.bytes = of_b.bytes = (const uint8_t *)"1";
+        of_a.size = of_b.size = 1;
+        race(a, b, &of_a, &of_b, codes);
+        bool a_won = codes[0] == ATL_OK;
+        assert_true(a_won != (codes[1] == ATL_OK));
+        enum atl_code loser = a_won ? codes[1] : codes[0];
+        if (loser != cases[i].loser && loser != ATL_E_ABSENT) /* deleted by the other before us */
+            fail_msg("case %zu: the loser was told %s", i, atl_code_to_text(loser));
+    }
+    cfg_store_close(&a);
+    cfg_store_close(&b);
+}
+
+static void a_request_is_done_once_by_all_nodes_together(void **state)
+{
+    (void)state;
+    struct cfg_store *a = rig_store(&rig);
+    struct cfg_store *b = rig_store(&rig);
+    const uint8_t id[CFG_REQUEST_ID_SIZE] = {5};
+    const struct cfg_op op = put_op("twice", "x");
+    const struct cfg_txn txn = {.ops = &op, .op_count = 1};
+    struct rig_answer answers[2];
+    rig_begin(a, &txn, id, &answers[0]);
+    rig_begin(b, &txn, id, &answers[1]); /* neither knows of the other yet */
+    rig_wait(&rig, &answers[0].done);
+    rig_wait(&rig, &answers[1].done);
+    assert_int_equal(answers[0].result.code, ATL_OK);
+    assert_int_equal(answers[1].result.code, ATL_OK);
+    assert_true(answers[0].result.repeated != answers[1].result.repeated);
+    assert_int_equal(answers[0].result.number, answers[1].result.number);
+    cfg_store_close(&a);
+    cfg_store_close(&b);
+}
+
+static void on_confirmed(enum atl_code code, const struct atl_error *error, void *user)
+{
+    (void)error;
+    assert_int_equal(code, ATL_OK);
+    *(bool *)user = true;
+}
+
+static void a_confirmed_read_shows_what_the_other_node_was_answered(void **state)
+{
+    (void)state;
+    struct cfg_store *a = rig_store(&rig);
+    struct cfg_store *b = rig_store(&rig);
+    for (int i = 0; i < 50; i++) {
+        char text[8];
+        (void)snprintf(text, sizeof text, "%d", i);
+        assert_int_equal(rig_put(&rig, a, "clock", text).code, ATL_OK);
+        bool confirmed = false;
+        cfg_store_confirm(b, on_confirmed, &confirmed);
+        rig_wait(&rig, &confirmed);
+        assert_string_equal(rig_text(b, "clock"), text);
+    }
+    cfg_store_close(&a);
+    cfg_store_close(&b);
+}
+
+/* --- etcd itself, beside the stores --- */
+
+struct called {
+    bool done;
+    enum atl_code code;
+};
+
+static void on_called(const struct atl_etcd_answer *answer, void *user)
+{
+    struct called *called = user;
+    called->done = true;
+    called->code = answer->code;
+}
+
+static void compact(int64_t revision)
+{
+    struct atl_grpc *channel = NULL;
+    const struct atl_grpc_options options = {
+        .loop = rig.loop, .endpoints = rig.endpoints, .endpoint_count = 1, .seed = 2};
+    assert_atl_ok(atl_grpc_new(&options, &channel, &err), &err);
+    Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
+    request.revision = revision;
+    struct called called = {.done = false};
+    (void)atl_etcd_call(channel, ATL_ETCD_COMPACT, &request.base, 10 * ATL_SECOND, on_called, &called);
+    rig_wait(&rig, &called.done);
+    assert_int_equal(called.code, ATL_OK);
+    atl_grpc_free(&channel);
+}
+
+static char heard[256];
+
+static void on_change(const char *path, const struct cfg_file *file, void *user)
+{
+    (void)user;
+    size_t used = strlen(heard);
+    (void)snprintf(heard + used, sizeof heard - used, "%s%s ", path, file != NULL ? "" : "!");
+}
+
+/* A node whose loop stood still while etcd restarted and compacted what it has not seen. */
+static void a_node_behind_a_compaction_hears_of_the_difference(void **state)
+{
+    (void)state;
+    struct cfg_store *here = rig_store(&rig);
+    assert_int_equal(rig_put(&rig, here, "stays", "1").code, ATL_OK);
+    assert_int_equal(rig_put(&rig, here, "goes", "1").code, ATL_OK);
+    assert_int_equal(rig_put(&rig, here, "changes", "1").code, ATL_OK);
+    struct atl_loop *other_loop = atl_loop_new();
+    struct cfg_shared_options shared = rig.shared;
+    shared.loop = other_loop;
+    const struct cfg_store_options options = {
+        .loop = other_loop, .shared = &cfg_shared_etcd, .shared_options = shared};
+    struct cfg_store *there = NULL;
+    assert_atl_ok(cfg_store_open(&options, &there, &err), &err);
+    heard[0] = '\0';
+    cfg_store_on_commit(there, on_change, NULL, NULL);
+    uint64_t from = cfg_store_revision(there).number;
+
+    etcd_fixture_kill(rig.etcd, 0);
+    etcd_fixture_start(rig.etcd, 0);
+    struct cfg_store_result result = {.code = ATL_E_UNAVAILABLE};
+    const struct cfg_op ops[] = {
+        put_op("changes", "2"), {.kind = CFG_DELETE, .path = "goes"}, put_op("comes", "1")};
+    atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
+    while (result.code != ATL_OK && atl_clock_monotonic() < until) {
+        result = rig_txn(&rig, here, &(const struct cfg_txn){.ops = ops, .op_count = 3}, NULL);
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+    }
+    assert_atl_ok(result.code, &result.error);
+    compact((int64_t)result.number);
+    until = atl_clock_monotonic() + 30 * ATL_SECOND;
+    while (cfg_store_revision(there).number < result.number && atl_clock_monotonic() < until)
+        atl_loop_step(other_loop, 20 * ATL_MS);
+    assert_string_equal(rig_text(there, "changes"), "2");
+    assert_null(rig_text(there, "goes"));
+    assert_string_equal(rig_text(there, "comes"), "1");
+    assert_string_equal(heard, "goes! changes comes ");
+    assert_true(cfg_ring_reaches(cfg_store_ring(there), from)); /* its own watchers need not list again */
+    cfg_store_close(&there);
+    cfg_store_close(&here);
+    atl_loop_free(other_loop);
+}
+
+static void another_tree_takes_the_place_of_the_first(void **state)
+{
+    (void)state;
+    struct cfg_store *store = rig_store(&rig);
+    assert_int_equal(rig_put(&rig, store, "old", "x").code, ATL_OK);
+    struct atl_revision before = cfg_store_revision(store);
+    const struct rig_file files[] = {{"restored", "y"}, {"nodes/n/lxc/101.conf", "z"}};
+    uint64_t epoch = 0;
+    assert_int_equal(rig_move(&rig, files, 2, false, NULL, NULL, &epoch, &err), ATL_E_EXISTS);
+    assert_string_equal(rig_text(store, "old"), "x");
+    assert_atl_ok(rig_move(&rig, files, 2, true, NULL, NULL, &epoch, &err), &err);
+    rig_wait_for(&rig, store, "restored", "y");
+    assert_null(rig_text(store, "old"));
+    assert_int_equal(cfg_store_revision(store).epoch, epoch);
+    assert_true(epoch > before.epoch);
+    assert_false(cfg_ring_reaches(cfg_store_ring(store), before.number)); /* watchers list again */
+    const struct cfg_compare old = {
+        .kind = CFG_AT_REVISION, .path = "restored", .epoch = before.epoch, .number = before.number};
+    const struct cfg_op op = put_op("restored", "q");
+    const struct cfg_txn txn = {.compares = &old, .compare_count = 1, .ops = &op, .op_count = 1};
+    assert_int_equal(rig_txn(&rig, store, &txn, NULL).code, ATL_E_CONFLICT);
+    assert_int_equal(rig_put(&rig, store, "restored", "w").code, ATL_OK);
+    cfg_store_close(&store);
+}
+
+static void without_space_only_removing_and_state_go_on(void **state)
+{
+    (void)state;
+    struct cfg_store *store = rig_store(&rig);
+    assert_int_equal(rig_put(&rig, store, "before", "x").code, ATL_OK);
+    cfg_store_close(&store);
+    rig.shared.quota_bytes = 4096; /* less than the emptiest database has */
+    store = rig_store(&rig);
+    struct cfg_store_result result = {.code = ATL_OK};
+    for (int i = 0; i < 500 && result.code == ATL_OK; i++) { /* until it has asked how full it is */
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        result = rig_put(&rig, store, "more", "x");
+    }
+    assert_int_equal(result.code, ATL_E_LIMIT);
+    assert_int_equal(rig_put(&rig, store, ".state/ha/lock", "x").code, ATL_OK);
+    const struct cfg_op delete = {.kind = CFG_DELETE, .path = "before"};
+    assert_int_equal(rig_txn(&rig, store, &(const struct cfg_txn){.ops = &delete, .op_count = 1}, NULL).code,
+                     ATL_OK);
+    cfg_store_close(&store);
+}
+
+/* --- three members --- */
+
+enum { STORM = 600 };
+
+/* Writes go on while the leader is killed: what was acknowledged is there, what was refused is not. */
+static void the_leader_dies_in_a_storm_of_writes(void **state)
+{
+    (void)state;
+    static struct rig_answer answers[STORM];
+    static char paths[STORM][24];
+    struct cfg_store *store = rig_store(&rig);
+    size_t leader = etcd_fixture_leader(rig.etcd);
+    atl_ns gap = 0;
+    atl_ns last = atl_clock_monotonic();
+    for (size_t i = 0; i < STORM; i++) {
+        (void)snprintf(paths[i], sizeof paths[i], "storm/%03zu", i);
+        const struct cfg_op op = put_op(paths[i], paths[i]);
+        rig_begin(store, &(const struct cfg_txn){.ops = &op, .op_count = 1}, NULL, &answers[i]);
+        if (i == STORM / 3)
+            etcd_fixture_kill(rig.etcd, leader);
+        if (i >= 8) { /* eight at a time */
+            rig_wait(&rig, &answers[i - 8].done);
+            if (answers[i - 8].result.code == ATL_OK) {
+                gap = atl_clock_monotonic() - last > gap ? atl_clock_monotonic() - last : gap;
+                last = atl_clock_monotonic();
+            } else {
+                atl_loop_step(rig.loop, 5 * ATL_MS);
+            }
+        }
+    }
+    for (size_t i = 0; i < STORM; i++)
+        rig_wait(&rig, &answers[i].done);
+    bool writable = false;
+    while (!writable) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        (void)cfg_store_age(store, &writable);
+    }
+    assert_int_equal(rig_put(&rig, store, "after", "x").code, ATL_OK);
+    cfg_store_close(&store);
+    store = rig_store(&rig); /* what etcd has, not what we remember */
+    size_t done = 0;
+    size_t refused = 0;
+    for (size_t i = 0; i < STORM; i++) {
+        enum atl_code code = answers[i].result.code;
+        bool there = rig_text(store, paths[i]) != NULL;
+        if (code == ATL_OK && !there)
+            fail_msg("%s was acknowledged and is lost", paths[i]);
+        if (code != ATL_OK && code != ATL_E_UNKNOWN && there)
+            fail_msg("%s was refused (%s) and is there", paths[i], answers[i].result.error.text);
+        done += code == ATL_OK;
+        refused += code != ATL_OK && code != ATL_E_UNKNOWN;
+    }
+    print_message("%zu done, %zu refused, %zu unknown, longest gap %u ms\n", done, refused,
+                  STORM - done - refused, (unsigned int)(gap / ATL_MS));
+    assert_true(done > STORM / 3);
+    cfg_store_close(&store);
+}
+
+static void without_quorum_reads_go_on_and_say_their_age(void **state)
+{
+    (void)state;
+    struct cfg_store *store = rig_store(&rig);
+    assert_int_equal(rig_put(&rig, store, "there", "x").code, ATL_OK);
+    etcd_fixture_kill(rig.etcd, 0);
+    etcd_fixture_kill(rig.etcd, 1);
+    bool writable = true;
+    atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
+    while (writable && atl_clock_monotonic() < until) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        (void)cfg_store_age(store, &writable);
+    }
+    assert_false(writable);
+    atl_ns began = atl_clock_monotonic();
+    struct cfg_store_result result = rig_put(&rig, store, "not", "x");
+    assert_true(atl_clock_monotonic() - began < ATL_SECOND); /* at once */
+    assert_int_equal(result.code, ATL_E_UNAVAILABLE);
+    assert_non_null(strstr(result.error.text, "no quorum"));
+    assert_string_equal(rig_text(store, "there"), "x");
+    atl_ns age = cfg_store_age(store, &writable);
+    assert_true(age > 0);
+    atl_loop_step(rig.loop, 20 * ATL_MS);
+    assert_true(cfg_store_age(store, &writable) > age);
+    etcd_fixture_start(rig.etcd, 0);
+    until = atl_clock_monotonic() + 30 * ATL_SECOND;
+    while (!writable && atl_clock_monotonic() < until) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        (void)cfg_store_age(store, &writable);
+    }
+    assert_int_equal(rig_put(&rig, store, "again", "x").code, ATL_OK);
+    assert_null(rig_text(store, "not"));
+    cfg_store_close(&store);
+}
+
+/* A member that hangs after it was sent a write: nobody knows, until the request's record tells. */
+static void a_write_whose_answer_is_lost_is_done_once(void **state)
+{
+    (void)state;
+    struct cfg_store *store = rig_store(&rig);
+    for (size_t i = 0; i < 3; i++) {
+        char path[16];
+        (void)snprintf(path, sizeof path, "lost/%zu", i);
+        const struct cfg_op op = put_op(path, "x");
+        const struct cfg_compare compare = {.kind = CFG_ABSENT, .path = path};
+        struct rig_answer answer;
+        rig_begin(
+            store,
+            &(const struct cfg_txn){.compares = &compare, .compare_count = 1, .ops = &op, .op_count = 1},
+            NULL, &answer);
+        etcd_fixture_pause(rig.etcd, i);
+        rig_wait(&rig, &answer.done);
+        etcd_fixture_resume(rig.etcd, i);
+        bool writable = false;
+        while (!writable) {
+            atl_loop_step(rig.loop, 20 * ATL_MS);
+            (void)cfg_store_age(store, &writable);
+        }
+        bool there = rig_text(store, path) != NULL;
+        if (answer.result.code == ATL_OK)
+            assert_true(there);
+        else if (answer.result.code != ATL_E_UNKNOWN)
+            assert_false(there);
+    }
+    cfg_store_close(&store);
+}
+
+/* --- moving --- */
+
+struct crash {
+    enum cfg_move_step step;
+    unsigned int left; /* how often that step is still survived */
+    bool crashed;
+};
+
+static bool crash_at(enum cfg_move_step step, void *user)
+{
+    struct crash *crash = user;
+    if (step != crash->step || crash->left-- > 0)
+        return true;
+    crash->crashed = true;
+    return false;
+}
+
+/* Ended at each of its steps and begun again, a move is done, whole; until then the old tree is untouched. */
+static void a_move_may_be_ended_anywhere_and_begun_again(void **state)
+{
+    (void)state;
+    struct cfg_store *store = rig_store(&rig);
+    assert_int_equal(rig_put(&rig, store, "old", "0").code, ATL_OK);
+    static char paths[150][24];
+    struct rig_file files[150];
+    for (size_t i = 0; i < 150; i++) {
+        (void)snprintf(paths[i], sizeof paths[i], "nodes/n/lxc/%zu.conf", 200 + i);
+        files[i] = (struct rig_file){paths[i], paths[i]};
+    }
+    char marker[16] = "0";
+    for (unsigned int at = 0; at < 8; at++) {
+        static const struct crash points[8] = {{CFG_MOVE_CLEANED, 0, false},  {CFG_MOVE_LOADING, 0, false},
+                                               {CFG_MOVE_LOADING, 1, false},  {CFG_MOVE_LOADING, 2, false},
+                                               {CFG_MOVE_LOADED, 0, false},   {CFG_MOVE_VERIFIED, 0, false},
+                                               {CFG_MOVE_SWITCHED, 0, false}, {CFG_MOVE_STEPS, 0, false}};
+        struct crash crash = points[at];
+        uint64_t epoch = 0;
+        uint64_t before = cfg_store_revision(store).epoch;
+        char next[16];
+        (void)snprintf(next, sizeof next, "%u", at + 1);
+        files[0] = (struct rig_file){"old", next};
+        enum atl_code code = rig_move(&rig, files, 150, true, crash_at, &crash, &epoch, &err);
+        assert_int_equal(crash.crashed, points[at].step != CFG_MOVE_STEPS);
+        assert_int_equal(code, crash.crashed ? ATL_E_CANCELLED : ATL_OK);
+        if (points[at].step < CFG_MOVE_SWITCHED) { /* nothing is seen of it */
+            bool confirmed = false;
+            cfg_store_confirm(store, on_confirmed, &confirmed);
+            rig_wait(&rig, &confirmed);
+            assert_int_equal(cfg_store_revision(store).epoch, before);
+            assert_string_equal(rig_text(store, "old"), marker);
+            assert_int_equal(rig_put(&rig, store, "alive", next).code, ATL_OK);
+        }
+        assert_atl_ok(rig_move(&rig, files, 150, true, NULL, NULL, &epoch, &err), &err);
+        for (atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
+             cfg_store_revision(store).epoch != epoch && atl_clock_monotonic() < until;)
+            atl_loop_step(rig.loop, 20 * ATL_MS);
+        assert_string_equal(rig_text(store, "old"), next);
+        assert_int_equal(cfg_store_tree(store)->count, 150);
+        assert_int_equal(cfg_store_tree(store)->guest_count, 149);
+        assert_int_equal(cfg_store_revision(store).epoch, epoch);
+        (void)atl_copy(marker, sizeof marker, next);
+        assert_atl_ok(rig_move(&rig, files, 150, false, NULL, NULL, &before, &err), &err);
+        assert_int_equal(before, epoch); /* done already */
+    }
+    cfg_store_close(&store);
+}
+
+#define ONE(fn)   cmocka_unit_test_setup_teardown(fn, one_member, close_rig)
+#define THREE(fn) cmocka_unit_test_setup_teardown(fn, three_members, close_rig)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ONE(one_of_two_nodes_wins),
+        ONE(a_request_is_done_once_by_all_nodes_together),
+        ONE(a_confirmed_read_shows_what_the_other_node_was_answered),
+        ONE(a_node_behind_a_compaction_hears_of_the_difference),
+        ONE(another_tree_takes_the_place_of_the_first),
+        ONE(without_space_only_removing_and_state_go_on),
+        ONE(a_move_may_be_ended_anywhere_and_begun_again),
+        THREE(the_leader_dies_in_a_storm_of_writes),
+        THREE(without_quorum_reads_go_on_and_say_their_age),
+        THREE(a_write_whose_answer_is_lost_is_done_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
