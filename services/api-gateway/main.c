@@ -9,6 +9,8 @@
 #include "io/log.h"
 #include "io/service.h"
 
+#define DRAIN_TIME (5 * ATL_SECOND) /* for requests in flight, when the gateway is told to end */
+
 static const char *listen_at = "[::]:8006";
 static const char *cert_file; /* default: STATE/gateway/cert.pem */
 static const char *key_file;
@@ -28,6 +30,8 @@ static void stop(void *self)
     struct program *program = self;
     if (program == NULL)
         return;
+    if (program->http != NULL)
+        gw_http_drain(program->http, DRAIN_TIME);
     gw_http_free(program->http);
     gw_free(program->gw);
     free(program->cert_file);

@@ -668,6 +668,34 @@ class Backend(GatewayCase):
         wait_for("it answers again", 5, lambda: self.call("GET", "/version", TOKEN, timeout=40)[0] == 200)
 
 
+class OrderlyEnd(unittest.TestCase):
+    def test_requests_in_flight_get_their_answers(self):
+        gateway = Gateway()
+        idle = gateway.raw()
+        body = b"username=nobody@pve&password=wrong"  # refused, and not before three seconds
+        one = gateway.raw()
+        one.sendall(request("POST", "/api2/json/access/ticket", f"Content-Type: {FORM}", body=body))
+        two = h2.H2Client(gateway, timeout=10)
+        two.send(h2.HEADERS, h2.END_HEADERS, 1,
+                 h2.request_block("POST", "/api2/json/access/ticket", ("content-type", FORM)))
+        two.send(h2.DATA, h2.END_STREAM, 1, body)
+        time.sleep(0.5)
+        gateway.process.terminate()
+        time.sleep(0.3)
+        with self.assertRaises(OSError):
+            gateway.raw(1)
+        idle.settimeout(2)
+        self.assertEqual(idle.recv(1), b"")
+        self.assertIsNone(gateway.process.poll())
+        with one.makefile("rb") as stream:
+            self.assertEqual(read_answer(stream)[0], 401)
+        self.assertIn(b"authentication failure", two.answer(1))
+        self.assertEqual(gateway.process.wait(5), 0)
+        for client in (idle, one, two):
+            client.close()
+        gateway.close()
+
+
 class Limits(GatewayCase):
     options = ("--connections", "40", "--connections-per-address", "30")
 

@@ -99,6 +99,9 @@ ATL_MUST_CHECK enum atl_code gw_http_new(const struct gw_http_options *options, 
 ATL_MUST_CHECK enum atl_code gw_http_listen(struct gw_http *http, const char *address, uint16_t *ret_port,
                                             struct atl_error *err);
 
+/* For an orderly end: no more connections are taken, those that are idle are closed, and the loop runs until
+ * every request that came has its answer, or the grace is over. */
+void gw_http_drain(struct gw_http *http, atl_ns grace);
 /* Closes everything at once; handlers are told that their clients went away. */
 void gw_http_free(struct gw_http *http);
 

@@ -18,6 +18,7 @@
 enum { ACCEPTS_PER_ROUND = 64, BACKLOG = 4096, SPARE_DESCRIPTORS = 256, CROWD = 256 };
 
 #define SWEEP_PERIOD (250 * ATL_MS)
+#define DRAIN_STEP   (20 * ATL_MS)
 
 /* Frees the dead, but those that stand in the list of marked ones. */
 static void bury(struct gw_http *http)
@@ -297,15 +298,42 @@ enum atl_code gw_http_listen(struct gw_http *http, const char *address, uint16_t
     return ATL_OK;
 }
 
+static void close_listeners(struct gw_http *http)
+{
+    for (size_t i = 0; i < http->listener_count; i++) {
+        atl_watch_free(http->listeners[i].watch);
+        (void)close(http->listeners[i].fd);
+    }
+    http->listener_count = 0;
+}
+
+/* Ends the connections that owe nobody an answer; true when others are left. */
+static bool some_owe(struct gw_http *http)
+{
+    bool owing = false;
+    for (struct gw_conn *conn = http->conns; conn != NULL; conn = conn->next) {
+        bool owes = conn->requests != NULL || conn->out_at < conn->out.length;
+        owing = owing || (owes && conn->state == GW_CONN_OPEN) || conn->state == GW_CONN_CLOSING;
+        if (!owes)
+            gw_conn_finish(conn);
+    }
+    return owing;
+}
+
+void gw_http_drain(struct gw_http *http, atl_ns grace)
+{
+    atl_ns end = atl_clock_monotonic() + grace;
+    close_listeners(http);
+    while (some_owe(http) && atl_clock_monotonic() < end)
+        atl_loop_step(http->loop, DRAIN_STEP);
+}
+
 void gw_http_free(struct gw_http *http)
 {
     if (http == NULL)
         return;
     http->freeing = true;
-    for (size_t i = 0; i < http->listener_count; i++) {
-        atl_watch_free(http->listeners[i].watch);
-        (void)close(http->listeners[i].fd);
-    }
+    close_listeners(http);
     while (http->conns != NULL)
         gw_conn_kill(http->conns);
     bury(http);
