@@ -56,6 +56,11 @@ class Client:
         self.connection = http.client.HTTPSConnection(host, port, context=context, timeout=60)
         self.headers = {"Authorization": "PVEAPIToken=" + token, "Content-Length": "0"}
 
+    def renew(self):
+        """A new connection, warm: the gateway closes one that was idle for long."""
+        self.connection.close()
+        self.call("GET", "/version")
+
     def call(self, method, path):
         self.connection.request(method, "/api2/json" + path, headers=self.headers)
         answer = self.connection.getresponse()
