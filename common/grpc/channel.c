@@ -226,7 +226,7 @@ void grpc_leave(struct atl_grpc *channel)
             else
                 go_on(channel);
         }
-        struct atl_grpc_call *dead = channel->dead;
+        struct atl_grpc_call *dead = NULL;
         while ((dead = channel->dead) != NULL)
             grpc_call_free(dead);
     }
@@ -367,9 +367,11 @@ enum atl_code atl_grpc_set_endpoints(struct atl_grpc *channel, const char *const
     if (code != ATL_OK)
         return code;
     size_t kept = count;
-    for (size_t i = 0; i < count && kept == count; i++)
+    for (size_t i = 0; i < count && kept == count; i++) {
+        atl_assert(parsed[i].text != NULL);
         if (strcmp(parsed[i].text, atl_grpc_endpoint(channel)) == 0)
             kept = i;
+    }
     for (size_t i = 0; i < channel->endpoint_count; i++)
         endpoint_done(&channel->endpoints[i]);
     memcpy(channel->endpoints, parsed, sizeof parsed);

@@ -7,15 +7,22 @@
 #include <unistd.h>
 
 #include "cfg.h"
+#include "drivers/choose.h"
 #include "identity.h"
 #include "io/log.h"
 #include "view.h"
 
-static const char *engine_kind = "sqlite";
+static struct cfg_engine_choice engine = {.kind = "sqlite"};
 static const char *pam_helper;
 
 static const struct atl_program_option options[] = {
-    {"engine", "KIND", "what keeps the tree: sqlite, or memory for tests", &engine_kind, NULL},
+    {"engine", "KIND", "what keeps the tree: sqlite, etcd, or memory for tests", &engine.kind, NULL},
+    {"etcd", "LIST", "etcd: ADDRESS:PORT of its members, with commas between", &engine.endpoints, NULL},
+    {"etcd-ca", "FILE", "etcd: who signed its certificates (PEM); without it there is no TLS",
+     &engine.ca_file, NULL},
+    {"etcd-cert", "FILE", "etcd: our certificate (PEM)", &engine.cert_file, NULL},
+    {"etcd-key", "FILE", "etcd: its key (PEM)", &engine.key_file, NULL},
+    {"etcd-quota", "BYTES", "etcd: its --quota-backend-bytes (default: 2 GiB)", &engine.quota, NULL},
     {"pam-helper", "PATH", "the program that asks PAM (default: beside this one)", &pam_helper, NULL},
 };
 
@@ -57,13 +64,16 @@ static char *helper_path(void)
 
 static enum atl_code open_store(struct cfg *cfg, struct atl_error *err)
 {
-    const struct cfg_engine_driver *driver = cfg_engine_find(engine_kind);
-    if (driver == NULL)
-        return atl_fail(err, ATL_E_INVALID, "engine", "'%s' is no engine; there are sqlite and memory",
-                        engine_kind);
+    struct cfg_engine_chosen chosen;
+    enum atl_code code = cfg_engine_choose(&engine, cfg->loop, &chosen, err);
+    if (code != ATL_OK)
+        return code;
     (void)mkdir(cfg->program->state_dir, 0700); /* there already, or opening the engine says what is wrong */
-    const struct cfg_store_options store = {
-        .loop = cfg->loop, .driver = driver, .engine = {.state_dir = cfg->program->state_dir}};
+    const struct cfg_store_options store = {.loop = cfg->loop,
+                                            .driver = chosen.driver,
+                                            .engine = {.state_dir = cfg->program->state_dir},
+                                            .shared = chosen.shared,
+                                            .shared_options = chosen.options};
     return cfg_store_open(&store, &cfg->store, err);
 }
 

@@ -73,6 +73,26 @@ static void on_member_end(const struct atl_process_end *end, void *user)
     member->ended = true;
 }
 
+static void add_tls(const struct etcd_fixture *f, const char **argv, size_t n)
+{
+    const char *const tls[] = {"--cert-file",
+                               f->cert,
+                               "--key-file",
+                               f->key,
+                               "--trusted-ca-file",
+                               f->ca,
+                               "--client-cert-auth",
+                               "--peer-cert-file",
+                               f->cert,
+                               "--peer-key-file",
+                               f->key,
+                               "--peer-trusted-ca-file",
+                               f->ca,
+                               "--peer-client-cert-auth"};
+    for (size_t i = 0; f->tls && i < ATL_COUNT(tls); i++)
+        argv[n + i] = tls[i];
+}
+
 void etcd_fixture_start(struct etcd_fixture *f, size_t index)
 {
     struct etcd_member *member = &f->members[index];
@@ -122,22 +142,7 @@ void etcd_fixture_start(struct etcd_fixture *f, size_t index)
         argv[n++] = "--quota-backend-bytes";
         argv[n++] = quota;
     }
-    const char *const tls[] = {"--cert-file",
-                               f->cert,
-                               "--key-file",
-                               f->key,
-                               "--trusted-ca-file",
-                               f->ca,
-                               "--client-cert-auth",
-                               "--peer-cert-file",
-                               f->cert,
-                               "--peer-key-file",
-                               f->key,
-                               "--peer-trusted-ca-file",
-                               f->ca,
-                               "--peer-client-cert-auth"};
-    for (size_t i = 0; f->tls && i < ATL_COUNT(tls); i++)
-        argv[n++] = tls[i];
+    add_tls(f, argv, n);
     struct atl_error err;
     member->ended = false;
     if (atl_process_start(f->loop, &(const struct atl_process_options){.argv = argv, .capture = 65536},

@@ -206,6 +206,7 @@ static int on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *
     return nghttp2_session_set_stream_user_data(session, stream->id, stream);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): nghttp2's table says what it is given */
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t length,
                      const uint8_t *value, size_t value_length, uint8_t flags, void *user)
 {

@@ -223,18 +223,18 @@ static void a_stream_goes_both_ways(void **state)
 {
     struct fixture *f = *state;
     struct seen seen = {.size = 0};
-    struct atl_grpc_call *stream = atl_grpc_call_new(
+    struct atl_grpc_call *open = atl_grpc_call_new(
         f->channel,
         &(const struct atl_grpc_call_options){
             .method = "/t/Stream", .stream = true, .message = on_message, .end = on_end, .user = &seen});
     for (size_t i = 1; i <= 5; i++) {
-        assert_atl_ok(atl_grpc_send(stream, "abcd", 4, &err), &err);
+        assert_atl_ok(atl_grpc_send(open, "abcd", 4, &err), &err);
         atl_ns until = atl_clock_monotonic() + LIMIT;
         while (seen.messages < i && atl_clock_monotonic() < until)
             atl_loop_step(f->loop, 10 * ATL_MS);
         assert_int_equal(seen.messages, i);
     }
-    atl_grpc_finish(stream);
+    atl_grpc_finish(open);
     wait_for(f, &seen.ended);
     assert_int_equal(seen.end.code, ATL_OK);
     assert_string_equal(seen.bytes, "abcdabcdabcdabcdabcd");
@@ -249,11 +249,11 @@ static void sixteen_mebibytes_go_and_come(void **state)
     struct seen seen = call(f, "/t/Echo", big);
     assert_int_equal(seen.end.code, ATL_OK);
     assert_int_equal(seen.size, size);
-    struct atl_grpc_call *stream = atl_grpc_call_new(
+    struct atl_grpc_call *open = atl_grpc_call_new(
         f->channel, &(const struct atl_grpc_call_options){.method = "/t/Stream", .stream = true});
-    assert_atl_ok(atl_grpc_send(stream, big, size, &err), &err);
-    assert_int_equal(atl_grpc_send(stream, big, size, &err), ATL_E_LIMIT); /* the queue has a bound */
-    atl_grpc_cancel(stream);
+    assert_atl_ok(atl_grpc_send(open, big, size, &err), &err);
+    assert_int_equal(atl_grpc_send(open, big, size, &err), ATL_E_LIMIT); /* the queue has a bound */
+    atl_grpc_cancel(open);
     free(big);
 }
 

@@ -1,6 +1,6 @@
 /*
- * What keeps the tree over a crash: one table of functions per engine (sqlite for one node, memory for tests;
- * etcd has its place in cfg_engines[]).
+ * What keeps the tree over a crash: one table of functions per engine of our own (sqlite for one node, memory
+ * for tests). Engines that other nodes write too have theirs in drivers/shared.h.
  *
  * One commit carries many transactions of the tree (group commit). When it returns ATL_OK all of it is safe
  * from kill -9 and power loss; when it fails, nothing of it is there.

@@ -130,7 +130,7 @@ static void on_root(const struct atl_etcd_answer *answer, void *user)
 {
     struct etcd_engine *engine = user;
     const Etcd__RangeResponse *range = (const void *)answer->message;
-    struct cfg_etcd_root root;
+    struct cfg_etcd_root root = {.epoch = 0};
     struct atl_error error = answer->error;
     engine->root_call = NULL;
     enum atl_code code = answer->code;

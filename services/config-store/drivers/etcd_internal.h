@@ -8,10 +8,13 @@
 
 #define ETCD_CALL_TIMEOUT (2 * ATL_SECOND) /* of one attempt */
 /* The first attempts of a write: what went to a leader that died is never answered, and may be sent again. */
-#define ETCD_WRITE_TIMEOUT (500 * ATL_MS)
-#define ETCD_CONFIRM_EVERY ATL_SECOND
-#define ETCD_CONFIRM_AGAIN (200 * ATL_MS) /* after one that failed */
-#define ETCD_UPKEEP_EVERY  (10 * ATL_SECOND)
+#define ETCD_WRITE_TIMEOUT (400 * ATL_MS)
+/* So long an election may take before the store counts as read-only. Meanwhile writes wait. */
+#define ETCD_GRACE           ATL_SECOND
+#define ETCD_CONFIRM_EVERY   ATL_SECOND
+#define ETCD_CONFIRM_TIMEOUT (500 * ATL_MS)
+#define ETCD_CONFIRM_AGAIN   (200 * ATL_MS) /* after one that failed */
+#define ETCD_UPKEEP_EVERY    (10 * ATL_SECOND)
 enum {
     ETCD_LEASE_SECONDS = 1800, /* of a lease that holds recorded requests */
     ETCD_LEASE_USED = 600,     /* then the next one is used: each request is kept 20 minutes at least */
@@ -27,6 +30,7 @@ struct etcd_write {
     void *user;
     struct atl_etcd_call *call;
     struct atl_timer *again;
+    atl_ns began;
     atl_ns deadline;
     int64_t root_revision; /* of the tree it was planned on */
     unsigned int attempts;
@@ -70,10 +74,11 @@ struct etcd_engine {
     struct atl_etcd_call *lease_call;
     /* whether it is well */
     struct etcd_confirm *confirms;
-    struct etcd_confirm *own_confirm;
+    bool looking; /* its own confirm is on its way */
     struct atl_timer *confirm_timer;
     atl_ns confirmed; /* when the last confirm that was answered began; 0: never */
     bool writable;
+    atl_ns failing; /* since when confirms have failed; 0: they do not */
     struct atl_timer *upkeep_timer;
     struct atl_etcd_call *upkeep_call;
     bool full;

@@ -7,14 +7,6 @@
 
 /* --- confirmed reads ---------------------------------------------------------------------------------- */
 
-static void unlink_confirm(struct etcd_confirm *confirm)
-{
-    struct etcd_confirm **link = &confirm->engine->confirms;
-    while (*link != confirm)
-        link = &(*link)->next;
-    *link = confirm->next;
-}
-
 static void on_confirm_timer(void *user)
 {
     struct etcd_engine *engine = user;
@@ -22,28 +14,43 @@ static void on_confirm_timer(void *user)
     etcd_confirm(engine, NULL, NULL);
 }
 
+/* The engine's own look at etcd, once a second: whether it can be written. */
+static void take_own_confirm(struct etcd_engine *engine, enum atl_code code, const struct atl_error *error)
+{
+    atl_ns now = atl_loop_now(engine->loop);
+    if (code == ATL_OK)
+        engine->failing = 0;
+    else if (engine->failing == 0)
+        engine->failing = now;
+    bool writable = code == ATL_OK || (engine->writable && now - engine->failing < ETCD_GRACE);
+    if (engine->writable != writable)
+        atl_log(writable ? ATL_NOTICE : ATL_WARNING, writable ? "quorum" : "no-quorum",
+                "the cluster's store %s: %s", writable ? "can be written" : "is read-only",
+                writable ? "it has a leader" : error->text);
+    engine->writable = writable;
+    engine->looking = false;
+    if (code != ATL_OK)
+        atl_grpc_rotate(engine->channel);
+    engine->confirm_timer = atl_loop_timer(
+        engine->loop, code == ATL_OK ? ETCD_CONFIRM_EVERY : ETCD_CONFIRM_AGAIN, 0, on_confirm_timer, engine);
+}
+
 static void end_confirm(struct etcd_confirm *confirm, enum atl_code code, const struct atl_error *error)
 {
     struct etcd_engine *engine = confirm->engine;
-    unlink_confirm(confirm);
+    cfg_shared_confirm_fn *fn = confirm->fn;
+    void *user = confirm->user;
     if (code == ATL_OK && confirm->began > engine->confirmed)
         engine->confirmed = confirm->began;
-    if (confirm->fn == NULL) {
-        if (engine->writable != (code == ATL_OK))
-            atl_log(code == ATL_OK ? ATL_NOTICE : ATL_WARNING, code == ATL_OK ? "quorum" : "no-quorum",
-                    "the cluster's store %s: %s", code == ATL_OK ? "can be written" : "is read-only",
-                    code == ATL_OK ? "it has a leader" : error->text);
-        engine->writable = code == ATL_OK;
-        engine->own_confirm = NULL;
-        if (code != ATL_OK)
-            atl_grpc_rotate(engine->channel);
-        engine->confirm_timer =
-            atl_loop_timer(engine->loop, code == ATL_OK ? ETCD_CONFIRM_EVERY : ETCD_CONFIRM_AGAIN, 0,
-                           on_confirm_timer, engine);
-    } else {
-        confirm->fn(code, error, confirm->user);
-    }
+    struct etcd_confirm **link = &engine->confirms;
+    while (*link != confirm)
+        link = &(*link)->next;
+    *link = confirm->next;
     free(confirm);
+    if (fn == NULL)
+        take_own_confirm(engine, code, error);
+    else
+        fn(code, error, user);
 }
 
 static struct etcd_confirm *find_fed(const struct etcd_engine *engine)
@@ -85,7 +92,7 @@ void etcd_confirm(void *self, cfg_shared_confirm_fn *fn, void *user)
         .engine = engine, .fn = fn, .user = user, .began = atl_clock_monotonic(), .next = engine->confirms};
     engine->confirms = confirm;
     if (fn == NULL)
-        engine->own_confirm = confirm;
+        engine->looking = true;
     Etcd__RangeRequest request = ETCD__RANGE_REQUEST__INIT;
     request.key = cfg_etcd_text(CFG_ETCD_ROOT);
     request.keys_only = 1;

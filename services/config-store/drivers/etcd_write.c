@@ -88,7 +88,11 @@ static void failed(struct etcd_write *write, const struct atl_etcd_answer *answe
         write->open = true;
     if (answer->code == ATL_E_UNAVAILABLE || answer->code == ATL_E_DEADLINE)
         etcd_lost_sight(engine);
-    if (!write->open && answer->code == ATL_E_UNAVAILABLE) {
+    bool waits = answer->code == ATL_E_UNAVAILABLE && engine->writable &&
+                 atl_loop_now(engine->loop) < write->began + ETCD_GRACE;
+    if (!write->open && waits) {
+        write->again = atl_loop_timer(engine->loop, AGAIN, 0, on_again, write);
+    } else if (!write->open && answer->code == ATL_E_UNAVAILABLE) {
         fail(write, CFG_SHARED_FAILED, ATL_E_UNAVAILABLE,
              "the cluster has no quorum: the configuration can be read, not changed");
     } else if (!write->open) {
@@ -157,7 +161,7 @@ static void attempt(struct etcd_write *write)
     } else {
         cfg_etcd_txn_plan(&txn, write->plan, write->id, write->root_revision, engine->lease);
     }
-    atl_ns timeout = ETCD_WRITE_TIMEOUT << (write->attempts < 3 ? write->attempts : 3);
+    atl_ns timeout = ETCD_WRITE_TIMEOUT << (write->attempts < 6 ? write->attempts / 2 : 3);
     write->attempts++;
     write->call = atl_etcd_call(engine->channel, ATL_ETCD_TXN, &txn.request.base, timeout, on_answer, write);
 }
@@ -185,7 +189,8 @@ void etcd_submit(void *self, const struct cfg_plan *plan, const uint8_t id[CFG_R
     *write = (struct etcd_write){
         .engine = engine, .plan = plan, .root_revision = engine->root_revision, .fn = fn, .user = user};
     memcpy(write->id, id, sizeof write->id);
-    write->deadline = atl_clock_monotonic() + engine->options.write_timeout;
+    write->began = atl_clock_monotonic();
+    write->deadline = write->began + engine->options.write_timeout;
     write->next = engine->writes;
     engine->writes = write;
     if (engine->full && !plan->only_state)

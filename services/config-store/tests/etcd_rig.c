@@ -40,7 +40,7 @@ void rig_open_etcd(struct rig *rig, size_t members, bool tls)
                                               .tls = options.tls,
                                               .seed = 1};
     uint64_t epoch = 0;
-    assert_atl_ok(rig_move(rig, NULL, 0, false, NULL, NULL, &epoch, &err), &err);
+    assert_atl_ok(rig_move(rig, &(const struct rig_move){.count = 0}, &epoch, &err), &err);
 }
 
 void rig_close(struct rig *rig)
@@ -64,15 +64,14 @@ struct cfg_store *rig_store(struct rig *rig)
     return store;
 }
 
-enum atl_code rig_move(struct rig *rig, const struct rig_file *files, size_t count, bool replace,
-                       bool (*step)(enum cfg_move_step step, void *user), void *user, uint64_t *ret_epoch,
+enum atl_code rig_move(struct rig *rig, const struct rig_move *what, uint64_t *ret_epoch,
                        struct atl_error *error)
 {
     struct rig source = {.loop = rig->loop};
     make_dir(&source);
     struct cfg_store *store = rig_store(&source);
-    for (size_t i = 0; i < count; i++)
-        assert_int_equal(rig_put(&source, store, files[i].path, files[i].text).code, ATL_OK);
+    for (size_t i = 0; i < what->count; i++)
+        assert_int_equal(rig_put(&source, store, what->files[i].path, what->files[i].text).code, ATL_OK);
     cfg_store_close(&store);
     void *engine = NULL;
     const struct cfg_engine_options options = {.state_dir = source.dir};
@@ -80,9 +79,9 @@ enum atl_code rig_move(struct rig *rig, const struct rig_file *files, size_t cou
     const struct cfg_move_options move = {.to = &rig->shared,
                                           .driver = &cfg_engine_sqlite,
                                           .engine = engine,
-                                          .replace = replace,
-                                          .step = step,
-                                          .user = user};
+                                          .replace = what->replace,
+                                          .step = what->step,
+                                          .user = what->user};
     enum atl_code code = cfg_etcd_move(&move, ret_epoch, error);
     cfg_engine_sqlite.close(engine);
     remove_dir(source.dir);

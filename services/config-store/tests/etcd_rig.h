@@ -28,8 +28,14 @@ struct rig_file {
     const char *path;
     const char *text;
 };
-enum atl_code rig_move(struct rig *rig, const struct rig_file *files, size_t count, bool replace,
-                       bool (*step)(enum cfg_move_step step, void *user), void *user, uint64_t *ret_epoch,
+struct rig_move {
+    const struct rig_file *files;
+    size_t count;
+    bool replace;
+    bool (*step)(enum cfg_move_step step, void *user);
+    void *user;
+};
+enum atl_code rig_move(struct rig *rig, const struct rig_move *what, uint64_t *ret_epoch,
                        struct atl_error *err);
 
 /* One transaction, waited for. */

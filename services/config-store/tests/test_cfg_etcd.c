@@ -217,9 +217,13 @@ static void another_tree_takes_the_place_of_the_first(void **state)
     struct atl_revision before = cfg_store_revision(store);
     const struct rig_file files[] = {{"restored", "y"}, {"nodes/n/lxc/101.conf", "z"}};
     uint64_t epoch = 0;
-    assert_int_equal(rig_move(&rig, files, 2, false, NULL, NULL, &epoch, &err), ATL_E_EXISTS);
+    assert_int_equal(
+        rig_move(&rig, &(const struct rig_move){.files = files, .count = 2, .replace = false}, &epoch, &err),
+        ATL_E_EXISTS);
     assert_string_equal(rig_text(store, "old"), "x");
-    assert_atl_ok(rig_move(&rig, files, 2, true, NULL, NULL, &epoch, &err), &err);
+    assert_atl_ok(
+        rig_move(&rig, &(const struct rig_move){.files = files, .count = 2, .replace = true}, &epoch, &err),
+        &err);
     rig_wait_for(&rig, store, "restored", "y");
     assert_null(rig_text(store, "old"));
     assert_int_equal(cfg_store_revision(store).epoch, epoch);
@@ -257,14 +261,46 @@ static void without_space_only_removing_and_state_go_on(void **state)
 
 /* --- three members --- */
 
+static void wait_until_writable(struct cfg_store *store)
+{
+    bool writable = false;
+    (void)cfg_store_age(store, &writable);
+    for (atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
+         !writable && atl_clock_monotonic() < until;) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        (void)cfg_store_age(store, &writable);
+    }
+    assert_true(writable);
+}
+
 enum { STORM = 600 };
+
+static struct rig_answer answers[STORM];
+static char paths[STORM][24];
+
+/* What was acknowledged is there, what was refused is not. Returns how many were acknowledged. */
+static size_t check_storm(struct cfg_store *store)
+{
+    size_t done = 0;
+    size_t unknown = 0;
+    for (size_t i = 0; i < STORM; i++) {
+        enum atl_code code = answers[i].result.code;
+        bool there = rig_text(store, paths[i]) != NULL;
+        if (code == ATL_OK && !there)
+            fail_msg("%s was acknowledged and is lost", paths[i]);
+        if (code != ATL_OK && code != ATL_E_UNKNOWN && there)
+            fail_msg("%s was refused (%s) and is there", paths[i], answers[i].result.error.text);
+        done += code == ATL_OK;
+        unknown += code == ATL_E_UNKNOWN;
+    }
+    print_message("%zu done, %zu refused, %zu unknown\n", done, STORM - done - unknown, unknown);
+    return done;
+}
 
 /* Writes go on while the leader is killed: what was acknowledged is there, what was refused is not. */
 static void the_leader_dies_in_a_storm_of_writes(void **state)
 {
     (void)state;
-    static struct rig_answer answers[STORM];
-    static char paths[STORM][24];
     struct cfg_store *store = rig_store(&rig);
     size_t leader = etcd_fixture_leader(rig.etcd);
     atl_ns gap = 0;
@@ -280,36 +316,18 @@ static void the_leader_dies_in_a_storm_of_writes(void **state)
             if (answers[i - 8].result.code == ATL_OK) {
                 gap = atl_clock_monotonic() - last > gap ? atl_clock_monotonic() - last : gap;
                 last = atl_clock_monotonic();
-            } else {
-                atl_loop_step(rig.loop, 5 * ATL_MS);
             }
+            wait_until_writable(store);
         }
     }
     for (size_t i = 0; i < STORM; i++)
         rig_wait(&rig, &answers[i].done);
-    bool writable = false;
-    while (!writable) {
-        atl_loop_step(rig.loop, 20 * ATL_MS);
-        (void)cfg_store_age(store, &writable);
-    }
+    wait_until_writable(store);
     assert_int_equal(rig_put(&rig, store, "after", "x").code, ATL_OK);
     cfg_store_close(&store);
     store = rig_store(&rig); /* what etcd has, not what we remember */
-    size_t done = 0;
-    size_t refused = 0;
-    for (size_t i = 0; i < STORM; i++) {
-        enum atl_code code = answers[i].result.code;
-        bool there = rig_text(store, paths[i]) != NULL;
-        if (code == ATL_OK && !there)
-            fail_msg("%s was acknowledged and is lost", paths[i]);
-        if (code != ATL_OK && code != ATL_E_UNKNOWN && there)
-            fail_msg("%s was refused (%s) and is there", paths[i], answers[i].result.error.text);
-        done += code == ATL_OK;
-        refused += code != ATL_OK && code != ATL_E_UNKNOWN;
-    }
-    print_message("%zu done, %zu refused, %zu unknown, longest gap %u ms\n", done, refused,
-                  STORM - done - refused, (unsigned int)(gap / ATL_MS));
-    assert_true(done > STORM / 3);
+    print_message("longest gap %u ms\n", (unsigned int)(gap / ATL_MS));
+    assert_true(check_storm(store) > STORM / 2);
     cfg_store_close(&store);
 }
 
@@ -366,11 +384,7 @@ static void a_write_whose_answer_is_lost_is_done_once(void **state)
         etcd_fixture_pause(rig.etcd, i);
         rig_wait(&rig, &answer.done);
         etcd_fixture_resume(rig.etcd, i);
-        bool writable = false;
-        while (!writable) {
-            atl_loop_step(rig.loop, 20 * ATL_MS);
-            (void)cfg_store_age(store, &writable);
-        }
+        wait_until_writable(store);
         bool there = rig_text(store, path) != NULL;
         if (answer.result.code == ATL_OK)
             assert_true(there);
@@ -403,11 +417,11 @@ static void a_move_may_be_ended_anywhere_and_begun_again(void **state)
     (void)state;
     struct cfg_store *store = rig_store(&rig);
     assert_int_equal(rig_put(&rig, store, "old", "0").code, ATL_OK);
-    static char paths[150][24];
+    static char names[150][24];
     struct rig_file files[150];
     for (size_t i = 0; i < 150; i++) {
-        (void)snprintf(paths[i], sizeof paths[i], "nodes/n/lxc/%zu.conf", 200 + i);
-        files[i] = (struct rig_file){paths[i], paths[i]};
+        (void)snprintf(names[i], sizeof names[i], "nodes/n/lxc/%zu.conf", 200 + i);
+        files[i] = (struct rig_file){names[i], names[i]};
     }
     char marker[16] = "0";
     for (unsigned int at = 0; at < 8; at++) {
@@ -421,7 +435,11 @@ static void a_move_may_be_ended_anywhere_and_begun_again(void **state)
         char next[16];
         (void)snprintf(next, sizeof next, "%u", at + 1);
         files[0] = (struct rig_file){"old", next};
-        enum atl_code code = rig_move(&rig, files, 150, true, crash_at, &crash, &epoch, &err);
+        enum atl_code code =
+            rig_move(&rig,
+                     &(const struct rig_move){
+                         .files = files, .count = 150, .replace = true, .step = crash_at, .user = &crash},
+                     &epoch, &err);
         assert_int_equal(crash.crashed, points[at].step != CFG_MOVE_STEPS);
         assert_int_equal(code, crash.crashed ? ATL_E_CANCELLED : ATL_OK);
         if (points[at].step < CFG_MOVE_SWITCHED) { /* nothing is seen of it */
@@ -432,7 +450,9 @@ static void a_move_may_be_ended_anywhere_and_begun_again(void **state)
             assert_string_equal(rig_text(store, "old"), marker);
             assert_int_equal(rig_put(&rig, store, "alive", next).code, ATL_OK);
         }
-        assert_atl_ok(rig_move(&rig, files, 150, true, NULL, NULL, &epoch, &err), &err);
+        assert_atl_ok(rig_move(&rig, &(const struct rig_move){.files = files, .count = 150, .replace = true},
+                               &epoch, &err),
+                      &err);
         for (atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
              cfg_store_revision(store).epoch != epoch && atl_clock_monotonic() < until;)
             atl_loop_step(rig.loop, 20 * ATL_MS);
@@ -441,7 +461,9 @@ static void a_move_may_be_ended_anywhere_and_begun_again(void **state)
         assert_int_equal(cfg_store_tree(store)->guest_count, 149);
         assert_int_equal(cfg_store_revision(store).epoch, epoch);
         (void)atl_copy(marker, sizeof marker, next);
-        assert_atl_ok(rig_move(&rig, files, 150, false, NULL, NULL, &before, &err), &err);
+        assert_atl_ok(rig_move(&rig, &(const struct rig_move){.files = files, .count = 150, .replace = false},
+                               &before, &err),
+                      &err);
         assert_int_equal(before, epoch); /* done already */
     }
     cfg_store_close(&store);
