@@ -103,8 +103,9 @@ void cfg_fixture_start(struct cfg_fixture *fixture)
     char node[] = "pve1";
     char level_option[] = "--log-level";
     char level[] = "error";
-    char *argv[] = {program,     run_option, run,          state_option, state,
-                    node_option, node,       level_option, level,        NULL};
+    char *argv[16] = {program, run_option, run, state_option, state, node_option, node, level_option, level};
+    for (size_t i = 0; fixture->engine[i] != NULL; i++)
+        argv[9 + i] = (char *)(uintptr_t)fixture->engine[i]; /* posix_spawn() does not change it */
     int rc = posix_spawn(&fixture->pid, program, NULL, NULL, argv, environ);
     if (rc != 0) {
         errno = rc;

@@ -10,8 +10,9 @@
 #include "pure/arena.h"
 
 struct cfg_fixture {
-    char dir[64]; /* with run/ and state/ */
-    pid_t pid;    /* 0: not running */
+    char dir[64];          /* with run/ and state/ */
+    pid_t pid;             /* 0: not running */
+    const char *engine[5]; /* options that say which engine; NULL behind them; borrowed */
     struct atl_loop *loop;
     struct atl_bus *cli;
     struct atl_bus *gateway;
