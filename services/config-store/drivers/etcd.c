@@ -192,6 +192,8 @@ static enum atl_code etcd_open(const struct cfg_shared_options *options, const s
     engine->feed = *feed;
     if (engine->options.write_timeout == 0)
         engine->options.write_timeout = 5 * ATL_SECOND;
+    if (engine->options.compact_every == 0)
+        engine->options.compact_every = 5 * ATL_MINUTE;
     if (engine->options.quota_bytes == 0)
         engine->options.quota_bytes = (uint64_t)2 << 30;
     const struct atl_grpc_options grpc = {.loop = options->loop,

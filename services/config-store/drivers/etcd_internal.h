@@ -82,6 +82,9 @@ struct etcd_engine {
     struct atl_timer *upkeep_timer;
     struct atl_etcd_call *upkeep_call;
     bool full;
+    struct atl_timer *compact_timer;
+    struct atl_etcd_call *compact_call;
+    int64_t compact_to; /* what was fed one period ago */
     char why[ATL_TEXT_MAX];
 };
 

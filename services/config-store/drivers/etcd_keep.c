@@ -165,8 +165,34 @@ static void on_upkeep(void *user)
         atl_loop_timer(engine->loop, starting ? ETCD_CONFIRM_AGAIN : ETCD_UPKEEP_EVERY, 0, on_upkeep, engine);
 }
 
+/* --- compaction --------------------------------------------------------------------------------------- */
+
+static void on_compact(const struct atl_etcd_answer *answer, void *user)
+{
+    struct etcd_engine *engine = user;
+    engine->compact_call = NULL;
+    if (answer->code != ATL_OK && answer->code != ATL_E_RANGE) /* another node was faster */
+        atl_log(ATL_WARNING, "compaction-failed", "%s; trying again later", answer->error.text);
+}
+
+/* Every node asks for it, so it needs no leader among them: what is compacted already is no harm. A watcher
+ * that is further behind than one period lists again. */
+static void on_compact_timer(void *user)
+{
+    struct etcd_engine *engine = user;
+    if (engine->compact_to > 0 && engine->compact_call == NULL) {
+        Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
+        request.revision = engine->compact_to;
+        engine->compact_call = atl_etcd_call(engine->channel, ATL_ETCD_COMPACT, &request.base,
+                                             ETCD_CALL_TIMEOUT, on_compact, engine);
+    }
+    engine->compact_to = engine->seen;
+}
+
 void etcd_keep_start(struct etcd_engine *engine)
 {
+    atl_ns every = engine->options.compact_every;
+    engine->compact_timer = atl_loop_timer(engine->loop, every, every, on_compact_timer, engine);
     etcd_confirm(engine, NULL, NULL);
     on_upkeep(engine);
 }
@@ -184,6 +210,9 @@ void etcd_keep_stop(struct etcd_engine *engine)
         atl_etcd_cancel(engine->lease_call);
     if (engine->upkeep_call != NULL)
         atl_etcd_cancel(engine->upkeep_call);
+    if (engine->compact_call != NULL)
+        atl_etcd_cancel(engine->compact_call);
+    atl_timer_free(engine->compact_timer);
     atl_timer_free(engine->confirm_timer);
     atl_timer_free(engine->upkeep_timer);
 }

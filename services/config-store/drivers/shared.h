@@ -16,6 +16,7 @@ struct cfg_shared_options {
     const struct atl_grpc_tls *tls; /* NULL: none, for tests */
     uint64_t seed;
     uint64_t quota_bytes; /* as etcd was started with; 0: 2 GiB, etcd's own */
+    atl_ns compact_every; /* older history than this is given up; 0: 5 min */
     atl_ns write_timeout; /* then the outcome of a write that is on its way is unknown; 0: 5 s */
 };
 

@@ -1,6 +1,7 @@
 /* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, no space, moves. */
 #include "etcd_rig.h"
 
+#include "drivers/etcd_keys.h"
 #include "etcd/etcd.h"
 
 static struct rig rig;
@@ -141,19 +142,45 @@ static void on_called(const struct atl_etcd_answer *answer, void *user)
     called->code = answer->code;
 }
 
-static void compact(int64_t revision)
+static enum atl_code call_etcd(enum atl_etcd_method method, const ProtobufCMessage *request)
 {
     struct atl_grpc *channel = NULL;
     const struct atl_grpc_options options = {
         .loop = rig.loop, .endpoints = rig.endpoints, .endpoint_count = 1, .seed = 2};
     assert_atl_ok(atl_grpc_new(&options, &channel, &err), &err);
+    struct called called = {.done = false};
+    (void)atl_etcd_call(channel, method, request, 10 * ATL_SECOND, on_called, &called);
+    rig_wait(&rig, &called.done);
+    atl_grpc_free(&channel);
+    return called.code;
+}
+
+static void compact(int64_t revision)
+{
     Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
     request.revision = revision;
-    struct called called = {.done = false};
-    (void)atl_etcd_call(channel, ATL_ETCD_COMPACT, &request.base, 10 * ATL_SECOND, on_called, &called);
-    rig_wait(&rig, &called.done);
-    assert_int_equal(called.code, ATL_OK);
-    atl_grpc_free(&channel);
+    assert_int_equal(call_etcd(ATL_ETCD_COMPACT, &request.base), ATL_OK);
+}
+
+static void history_is_given_up_by_itself(void **state)
+{
+    (void)state;
+    rig.shared.compact_every = 100 * ATL_MS;
+    struct cfg_store *store = rig_store(&rig);
+    struct cfg_store_result first = rig_put(&rig, store, "a", "1");
+    assert_int_equal(rig_put(&rig, store, "a", "2").code, ATL_OK);
+    Etcd__RangeRequest request = ETCD__RANGE_REQUEST__INIT;
+    request.key = cfg_etcd_text(CFG_ETCD_ROOT);
+    request.revision = (int64_t)first.number;
+    enum atl_code code = ATL_OK;
+    for (int i = 0; i < 500 && code == ATL_OK; i++) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        code = call_etcd(ATL_ETCD_RANGE, &request.base);
+    }
+    assert_int_equal(code, ATL_E_RANGE);
+    assert_string_equal(rig_text(store, "a"), "2");
+    assert_int_equal(rig_put(&rig, store, "a", "3").code, ATL_OK);
+    cfg_store_close(&store);
 }
 
 static char heard[256];
@@ -479,6 +506,7 @@ int main(void)
         ONE(a_request_is_done_once_by_all_nodes_together),
         ONE(a_confirmed_read_shows_what_the_other_node_was_answered),
         ONE(a_node_behind_a_compaction_hears_of_the_difference),
+        ONE(history_is_given_up_by_itself),
         ONE(another_tree_takes_the_place_of_the_first),
         ONE(without_space_only_removing_and_state_go_on),
         ONE(a_move_may_be_ended_anywhere_and_begun_again),
