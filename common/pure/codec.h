@@ -131,7 +131,8 @@ void atl_sections_encode(const struct atl_message *table, const char *type_field
 
 /* Is the parameter given? Numbered: `net0`, or `net` for any of them. */
 bool atl_message_given(const struct atl_message *table, const ProtobufCMessage *message, const char *name);
-/* Does a list of settings ("delete", "revert": format pve-configid-list) name it? `net0`, or `net` for any. */
+/* Does a list of settings ("delete", "revert": format pve-configid-list) name it? `net0`, or `net` for any.
+ */
 bool atl_message_lists(const struct atl_message *table, const ProtobufCMessage *message, const char *name);
 
 /* The parameter as text ("100", "pve1", a property string), or NULL if it is not given. */
