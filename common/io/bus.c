@@ -68,6 +68,8 @@ void atl_bus_close(struct atl_bus **pointer)
         bus->ports = port->next;
         atl_bus_port_free(port);
     }
+    atl_bus_listener_free(bus->listener);
+    bus->listener = NULL;
     atl_bus_publisher_free(bus->publisher);
     while (bus->local != NULL)
         atl_bus_call_free(bus->local);
@@ -77,6 +79,7 @@ void atl_bus_close(struct atl_bus **pointer)
         atl_bus_peer_free(peer);
     }
     atl_bus_map_done(&bus->calls);
+    atl_bus_cluster_done(bus);
     atl_timer_free(bus->server_tick);
     int rc = 0;
     do

@@ -8,6 +8,13 @@
  * (docs/decisions/0003). CALLER is a service name or "cli" (root only). Events go out on
  * RUN/bus/SERVICE/events/pub.sock.
  *
+ * In a cluster (atl_bus_join_cluster) each service also listens at tcp://ADDRESS:PORT of its node's record in
+ * the directory, with CURVE; who calls from another node is said by the key, which the directory maps to
+ * (service, node). Limits, kept answers and the methods' lists of callers hold for such a caller as on ipc.
+ * Clocks are not shared there: a request's age is measured against the quickest ones of its connection.
+ * Heartbeats every 250 ms; 750 ms without an answer end a connection, and another 400 ms without any sign of
+ * life end the calls that wait for the next, so a dead node is UNAVAILABLE after 0.4 to 1.5 s.
+ *
  * A message is two frames behind the identity: Header (bus.proto) and payload. Sockets are IMMEDIATE, bounded
  * by high-water marks; one connection that breaks is dropped, its calls end ATL_E_UNAVAILABLE with `sent`
  * telling whether they may have been executed. All functions belong to the loop's thread.
@@ -34,6 +41,7 @@ struct atl_revision {
 /* Who is asking. Texts live as long as the request. */
 struct atl_principal {
     const char *service; /* the peer, as the kernel tells: "api-gateway", "cli", "compute-agent" */
+    const char *node;    /* the peer's, as its key tells; NULL: this one */
     const char *user;    /* "admin@pve"; NULL: the service itself calls */
     const char *token;   /* token id, or NULL */
     const char *task;    /* UPID on whose behalf, or NULL */
@@ -81,6 +89,28 @@ void atl_bus_close(struct atl_bus **bus);
 void atl_bus_set_guard(struct atl_bus *bus, const struct atl_guard *guard);
 /* The loop it was opened on. */
 struct atl_loop *atl_bus_loop(const struct atl_bus *bus);
+
+struct atl_directory;
+
+struct atl_bus_cluster {
+    struct atl_directory *directory; /* borrowed until the bus is closed */
+    const char *key_file; /* STATE/SERVICE/bus.key: the secret half, made if it is not there, 0600 */
+};
+
+/*
+ * Lets the bus reach other nodes and be reached by them, as far as the directory goes: it listens when its
+ * own node's record is there, at that address, and follows each change at once. Whoever loses his record is
+ * cut off: all connections of the listener are closed, the others come again by themselves. Once, after
+ * opening.
+ *
+ * Errors: ATL_E_IO the key can be neither read nor made; ATL_E_INVALID the file holds no key.
+ */
+ATL_MUST_CHECK enum atl_code atl_bus_join_cluster(struct atl_bus *bus, const struct atl_bus_cluster *cluster,
+                                                  struct atl_error *err);
+/* Our public key, 32 bytes, to be announced; after atl_bus_join_cluster(). */
+const uint8_t *atl_bus_public_key(const struct atl_bus *bus);
+const char *atl_bus_service(const struct atl_bus *bus);
+const char *atl_bus_node(const struct atl_bus *bus);
 
 /* Requests that waited for a revision are looked at again; the guard calls this when its copy moved. */
 void atl_bus_retry_waiting(struct atl_bus *bus);
@@ -138,6 +168,11 @@ struct atl_reply {
 
 typedef void atl_reply_fn(const struct atl_reply *reply, void *user);
 
+/* Any instance that is well, for services that answer alike on every node: this node's; while it does not
+ * answer, the one that answered last, or the next of the directory. What was not surely left undone is asked
+ * of another only where the method is idempotent. */
+#define ATL_ANY_NODE "*"
+
 struct atl_call_options {
     atl_ns deadline;          /* from now; 0: the method's own; cut to what `parent` has left */
     const uint8_t *assertion; /* of the user, or NULL: the service itself calls */
@@ -146,12 +181,15 @@ struct atl_call_options {
     struct atl_revision min_revision;
     const uint8_t *request_id; /* for a retry; NULL: a new one */
     const char *service;       /* NULL: rpc->service->server */
+    const char *node;          /* NULL: this one; ATL_ANY_NODE */
     const char *task;          /* UPID when a task calls, or NULL */
 };
 
 /* A call to a service that is not there waits for it up to two seconds (or its deadline), so that a restart
- * is ridden out. What was surely not executed, and what is idempotent, is sent again by itself, three times
- * at most and within the deadline; the handler's own UNAVAILABLE is an answer and is not retried.
+ * is ridden out; on another node only as long as that node shows a sign of life. A node that the directory
+ * does not have is UNAVAILABLE at once. What was surely not executed, and what is idempotent, is sent again
+ * by itself, three times at most and within the deadline; the handler's own UNAVAILABLE is an answer and is
+ * not retried.
  *
  * Starts a call; fn is called exactly once, later, from the loop, unless cancelled. Never NULL. */
 struct atl_call *atl_bus_call(struct atl_bus *bus, const struct atl_rpc *rpc, const ProtobufCMessage *input,
@@ -193,5 +231,14 @@ typedef void atl_event_fn(const struct atl_bus_event *event, void *user);
  * it. The first event is one with topic NULL: from there on nothing is missed, so read the state then. */
 void atl_bus_subscribe(struct atl_bus *bus, const char *service, const char *prefix, atl_event_fn *fn,
                        void *user);
+
+/* Where events come from. */
+struct atl_source {
+    const char *service;
+    const char *node; /* NULL: this one */
+};
+/* The same from another node. A node that the directory does not have yet is waited for. */
+void atl_bus_subscribe_at(struct atl_bus *bus, const struct atl_source *source, const char *prefix,
+                          atl_event_fn *fn, void *user);
 
 #endif

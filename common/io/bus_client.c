@@ -96,10 +96,34 @@ void atl_bus_call_abort(struct atl_call *call)
     finish_error(call, &error);
 }
 
+/* Another member is asked in the place of the one that does not answer. False: it has to end. */
+static bool move_on(struct atl_call *call)
+{
+    bool may = !call->ever_sent || (call->rpc->flags & ATL_R_IDEMPOTENT);
+    if (!call->any || !may || atl_clock_monotonic() >= call->deadline)
+        return false;
+    struct bus_peer *next = atl_bus_any(call, call->peer->service);
+    if (next == NULL)
+        return false;
+    atl_bus_peer_drop_call(call);
+    call->peer->calls--;
+    call->peer->bytes -= call->size;
+    call->peer = next;
+    next->calls++;
+    next->bytes += call->size;
+    call->not_before = 0;
+    call->grace_end = atl_clock_monotonic() + BUS_GRACE;
+    atl_bus_peer_queue(next, call);
+    return true;
+}
+
 void atl_bus_call_unavailable(struct atl_call *call, const char *why)
 {
+    call->peer->failed_at = atl_clock_monotonic();
+    if (move_on(call))
+        return;
     struct atl_error error;
-    (void)atl_fail(&error, ATL_E_UNAVAILABLE, NULL, "%s %s", call->peer->service, why);
+    (void)atl_fail(&error, ATL_E_UNAVAILABLE, NULL, "%s %s", call->peer->label, why);
     finish_error(call, &error);
 }
 
@@ -111,7 +135,7 @@ static void timed_out(void *user)
     if (call->failed != NULL) {
         error = *call->failed;
     } else {
-        (void)atl_fail(&error, ATL_E_DEADLINE, NULL, "%s did not answer %s in time", call->peer->service,
+        (void)atl_fail(&error, ATL_E_DEADLINE, NULL, "%s did not answer %s in time", call->peer->label,
                        call->rpc->name);
         send_cancel(call);
     }
@@ -169,7 +193,7 @@ void atl_bus_call_answered(struct atl_call *call, const bus_header *header, zmq_
         reply.output = atl_unpack(call->rpc->output, reply.packed, reply.packed_size, arena);
         if (reply.output == NULL)
             reply.code = atl_fail(&reply.error, ATL_E_INTERNAL, NULL, "%s answered %s with something else",
-                                  call->peer->service, call->rpc->name);
+                                  call->peer->label, call->rpc->name);
     } else {
         fill_errors(&reply, header);
     }
@@ -241,17 +265,20 @@ static enum atl_code check_call(const struct atl_call *call, struct atl_error *e
         return atl_fail(err, ATL_E_LIMIT, NULL, "%s: the request is larger than %d bytes", call->rpc->name,
                         ATL_BUS_MESSAGE_MAX);
     if (call->peer == NULL)
-        return atl_fail(err, ATL_E_LIMIT, NULL, "%s: more than %d services are called", call->rpc->name,
-                        BUS_PEERS_MAX);
+        return atl_fail(err, ATL_E_LIMIT, NULL, "%s: more services are called than %d here and %d elsewhere",
+                        call->rpc->name, BUS_PEERS_MAX, BUS_REMOTE_PEERS_MAX);
     if (call->parent != NULL && call->parent->cancelled)
         return atl_fail(err, ATL_E_CANCELLED, NULL, "%s: the request it was for is cancelled",
                         call->rpc->name);
     if (call->deadline <= atl_clock_monotonic())
         return atl_fail(err, ATL_E_DEADLINE, NULL, "%s: no time is left for the call", call->rpc->name);
+    const char *unknown = atl_bus_peer_unknown(call->peer);
+    if (unknown != NULL)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "%s %s", call->peer->label, unknown);
     if (call->peer->calls > BUS_CALLS_MAX ||
         (call->peer->bytes > BUS_CALL_BYTES && call->peer->bytes > call->size))
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "too many calls to %s are in flight, try again later",
-                        call->peer->service);
+                        call->peer->label);
     return ATL_OK;
 }
 
@@ -290,6 +317,13 @@ static void take_options(struct atl_call *call, const struct atl_call_options *o
         call->task = atl_strdup(task);
 }
 
+static void find_peer(struct atl_call *call, const struct atl_call_options *options)
+{
+    const char *service = options->service != NULL ? options->service : call->rpc->service->server;
+    call->any = options->node != NULL && strcmp(options->node, ATL_ANY_NODE) == 0;
+    call->peer = call->any ? atl_bus_any(call, service) : atl_bus_peer(call->bus, service, options->node);
+}
+
 static struct atl_call *start(struct atl_bus *bus, const struct atl_rpc *rpc, zmq_msg_t *payload,
                               const struct atl_call_options *options, atl_reply_fn *fn, void *user)
 {
@@ -319,7 +353,7 @@ static struct atl_call *start(struct atl_bus *bus, const struct atl_rpc *rpc, zm
         take_parent(call, options->parent);
     call->grace_end = now + BUS_GRACE;
     atl_bus_map_add(&bus->calls, &call->node);
-    call->peer = atl_bus_peer(bus, options->service != NULL ? options->service : rpc->service->server);
+    find_peer(call, options);
     if (call->peer != NULL) {
         call->peer->calls++;
         call->peer->bytes += call->size;

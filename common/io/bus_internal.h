@@ -7,6 +7,7 @@
 #include "atoll/bus/v1/bus.pb-c.h"
 #include "atoll/bus/v1/service.atl.h"
 #include "io/bus.h"
+#include "io/directory.h"
 #include "pure/codec.h"
 
 enum {
@@ -24,13 +25,17 @@ enum {
     BUS_CALLS_MAX = 4096, /* calls in flight, per service called */
     BUS_CALL_BYTES = 64 << 20,
     BUS_RETRIES_MAX = 3,
-    BUS_PEERS_MAX = 32,
-    BUS_QUEUE_MESSAGES = 1024, /* high-water marks */
+    BUS_PEERS_MAX = 32,         /* services called on this node */
+    BUS_REMOTE_PEERS_MAX = 512, /* and on others */
+    BUS_MEMBERS_TRIED = 8,      /* by one call to any node */
+    BUS_LABEL_MAX = 112,        /* "service on node" */
+    BUS_QUEUE_MESSAGES = 1024,  /* high-water marks */
     BUS_POOL_ARENAS = 64,
     BUS_POOL_ARENA_BYTES = 32 << 10,
 };
 #define BUS_DONE_LIFE    (10 * ATL_MINUTE)
 #define BUS_GRACE        (2 * ATL_SECOND) /* how long a call waits for a peer that is not there */
+#define BUS_SILENCE      (400 * ATL_MS)   /* how long on tcp, if nothing at all comes from there */
 #define BUS_ANSWER_GRACE (5 * ATL_SECOND) /* after the deadline, until the bus answers for the handler */
 #define BUS_LONGEST_CALL (24 * ATL_HOUR)
 #define BUS_SERVER_TICK  (100 * ATL_MS)
@@ -67,6 +72,26 @@ struct bus_monitor *atl_bus_monitor(struct atl_bus *bus, void *socket, bus_monit
 void atl_bus_monitor_free(struct bus_monitor *monitor, void *socket);
 char *atl_bus_unconst(const char *text); /* for protobuf-c, which has no const texts and only reads them */
 uint64_t atl_bus_hash(uint64_t seed, const void *bytes, size_t size);
+
+/* Settings of sockets on tcp: CURVE, heartbeats, bounds for connecting. */
+void atl_bus_secure_server(struct atl_bus *bus, void *socket);
+void atl_bus_secure_client(struct atl_bus *bus, void *socket, const uint8_t server_key[ATL_BUS_KEY_SIZE]);
+/* tcp://ADDRESS:PORT; false when that is no address. */
+bool atl_bus_tcp_endpoint(const char *address, unsigned int port, char endpoint[BUS_PATH_MAX + 8]);
+
+/* --- how long a request from another node was under way (bus_age.c) --- */
+
+/* What is known about one connection: the least difference of the two clocks seen is taken as no age. */
+struct bus_age {
+    struct bus_identity who;
+    int64_t least;      /* our clock at arrival minus theirs when it was sent, in ns */
+    int64_t next_least; /* of the window that runs */
+    atl_ns since;       /* the window began */
+    atl_ns used;        /* last message; 0: nothing is known yet */
+};
+enum { BUS_AGES = 4 }; /* connections of one caller that are told apart */
+atl_ns atl_bus_age(struct bus_age ages[BUS_AGES], const struct bus_identity *who, int64_t sent_at,
+                   atl_ns now);
 
 /* --- a map by request id (bus_map.c); several nodes may have one id --- */
 
@@ -119,11 +144,14 @@ struct bus_cursor { /* a walk over requests, any of which may be freed meanwhile
     struct bus_cursor *outer;
 };
 
-struct bus_port { /* one caller's ROUTER */
+/* One caller: on ipc with a ROUTER of its own; from another node with its share of the listener's. */
+struct bus_port {
     struct bus_port *next;
     struct atl_bus *bus;
     char *caller;
-    void *socket; /* NULL in the fuzzer: nothing is sent */
+    char *node;   /* the caller's; NULL: this one, over ipc */
+    char *label;  /* "compute-agent", "compute-agent@pve2" */
+    void *socket; /* NULL: nothing is sent (the listener is down; the fuzzer) */
     struct atl_watch *watch;
     struct bus_monitor *monitor;
     struct atl_request *requests;
@@ -132,9 +160,12 @@ struct bus_port { /* one caller's ROUTER */
     size_t abandoned;
     size_t bytes;
     struct bus_done_list done;
-    unsigned int probes; /* rounds in which connections are still to be looked at after one broke */
-    uint64_t garbage;    /* messages that were none */
-    uint64_t total;      /* requests so far */
+    unsigned int probes;           /* rounds in which connections are still to be looked at after one broke */
+    uint64_t garbage;              /* messages that were none */
+    uint64_t total;                /* requests so far */
+    uint8_t key[ATL_BUS_KEY_SIZE]; /* from another node: by which it was admitted */
+    bool admitted;                 /* since the listener was opened */
+    struct bus_age ages[BUS_AGES];
 };
 
 enum bus_request_state { BUS_WAITING, BUS_SERVED, BUS_ABANDONED };
@@ -163,8 +194,12 @@ struct atl_request {
 
 enum atl_code atl_bus_make_folders(struct atl_bus *bus, const char *const *callers, struct atl_error *err);
 enum atl_code atl_bus_ports_open(struct atl_bus *bus, struct atl_error *err);
-struct bus_port *atl_bus_port_new(struct atl_bus *bus, const char *caller, void *socket);
+struct bus_port *atl_bus_port_new(struct atl_bus *bus, const char *caller, const char *node);
 void atl_bus_port_free(struct bus_port *port);
+/* A connection broke; which one, ZeroMQ does not say. */
+void atl_bus_port_probe(struct bus_port *port);
+/* No connection is left: what is served has nobody who waits for it. */
+void atl_bus_port_cut(struct bus_port *port);
 /* A message from a connection: what the fuzzer calls. */
 void atl_bus_port_message(struct bus_port *port, const struct bus_identity *from, zmq_msg_t *header,
                           zmq_msg_t *payload);
@@ -181,7 +216,34 @@ const struct bus_method *atl_bus_method(const struct atl_bus *bus, const char *n
 void atl_bus_add_method(struct atl_bus *bus, const struct bus_method *method);
 void atl_bus_server_tick_start(struct atl_bus *bus);
 
-/* --- calling (bus_client.c, bus_peer.c) --- */
+/* --- serving other nodes (bus_listen.c, bus_zap.c) --- */
+
+struct bus_listener;
+
+/* Opens, moves or closes the sockets on tcp as the directory says now, and cuts who is not in it any more. */
+void atl_bus_listener_update(struct atl_bus *bus);
+void atl_bus_listener_free(struct bus_listener *listener); /* after the ports */
+void atl_bus_listener_publish(struct bus_listener *listener, const char *topic, zmq_msg_t *frame);
+
+struct bus_bytes {
+    const uint8_t *data;
+    size_t size;
+};
+enum { BUS_ZAP_PARTS = 8 };
+/* The key that a request of the ZeroMQ Authentication Protocol shows; NULL: it is none of CURVE. */
+const uint8_t *atl_bus_zap_key(const struct bus_bytes parts[BUS_ZAP_PARTS], size_t count);
+
+/* --- other nodes (bus_cluster.c) --- */
+
+struct bus_cluster {
+    struct atl_directory *directory;
+    uint8_t public_key[ATL_BUS_KEY_SIZE];
+    uint8_t secret_key[ATL_BUS_KEY_SIZE];
+    struct atl_timer *sweep; /* frees peers and ports of nodes that are gone */
+};
+void atl_bus_cluster_done(struct atl_bus *bus);
+
+/* --- calling (bus_client.c, bus_peer.c, bus_any.c) --- */
 
 enum bus_call_state { BUS_LOCAL, BUS_QUEUED, BUS_SENT };
 
@@ -208,8 +270,11 @@ struct atl_call {
     unsigned int retries;
     enum bus_call_state state;
     bool ever_sent;
-    struct atl_error *failed;    /* BUS_LOCAL: how it ends */
-    struct atl_call *local_next; /* of those that failed before they were queued */
+    bool any; /* node: whichever is well */
+    unsigned char tried_count;
+    struct bus_peer *tried[BUS_MEMBERS_TRIED]; /* compared only */
+    struct atl_error *failed;                  /* BUS_LOCAL: how it ends */
+    struct atl_call *local_next;               /* of those that failed before they were queued */
     struct atl_call *local_previous;
     atl_reply_fn *fn;
     void *user;
@@ -227,6 +292,8 @@ struct bus_peer {
     struct bus_peer *next;
     struct atl_bus *bus;
     char *service;
+    char *node; /* NULL: this one, over ipc */
+    char label[BUS_LABEL_MAX];
     void *socket; /* NULL: waits to be opened again */
     struct atl_watch *watch;
     struct bus_monitor *monitor;
@@ -239,9 +306,25 @@ struct bus_peer {
     atl_ns backoff;
     uint64_t connection; /* counts them */
     bool connected;
+    atl_ns answered_at; /* last */
+    atl_ns failed_at;   /* calls ended because it is not there */
+    /* on tcp */
+    char address[64]; /* as they were when the socket was opened */
+    uint8_t key[ATL_BUS_KEY_SIZE];
+    atl_ns tried_at; /* to connect */
+    atl_ns alive_at; /* its node said at least that nobody listens */
 };
 
-struct bus_peer *atl_bus_peer(struct atl_bus *bus, const char *service); /* NULL: too many */
+/* node NULL: this one. NULL: too many. The first opens no connection. */
+struct bus_peer *atl_bus_peer_find(struct atl_bus *bus, const char *service, const char *node);
+void atl_bus_peer_wake(struct bus_peer *peer);
+struct bus_peer *atl_bus_peer(struct atl_bus *bus, const char *service, const char *node);
+/* The directory changed. */
+void atl_bus_peer_update(struct bus_peer *peer);
+/* Why it cannot be reached at all by what the directory says; NULL: it can. */
+const char *atl_bus_peer_unknown(const struct bus_peer *peer);
+/* The member to call next, of those that the call has not tried; NULL: none is left. */
+struct bus_peer *atl_bus_any(struct atl_call *call, const char *service);
 void atl_bus_peer_free(struct bus_peer *peer);
 /* A message that came back: what the fuzzers call. */
 void atl_bus_peer_message(struct bus_peer *peer, zmq_msg_t *frame, zmq_msg_t *payload);
@@ -267,6 +350,7 @@ enum atl_code atl_bus_publisher_open(struct atl_bus *bus, struct atl_error *err)
 void atl_bus_publisher_free(struct bus_publisher *publisher);
 void atl_bus_replay(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void atl_bus_subscribers_free(struct atl_bus *bus);
+void atl_bus_subscribers_update(struct atl_bus *bus); /* the directory changed */
 /* An event or a beat that came: what the fuzzer calls. */
 void atl_bus_subscriber_message(struct bus_subscriber *subscriber, zmq_msg_t *topic, zmq_msg_t *frame);
 
@@ -305,8 +389,11 @@ struct atl_bus {
     size_t peer_count;
     struct bus_map calls;
     struct atl_call *local;
+    size_t remote_count; /* peers on other nodes */
     struct bus_publisher *publisher;
     struct bus_subscriber *subscribers;
+    struct bus_cluster *cluster;   /* NULL: other nodes are not known */
+    struct bus_listener *listener; /* NULL: nobody may call from other nodes */
     struct bus_stub *stubs;
     struct atl_arena *pool[BUS_POOL_ARENAS];
     size_t pool_count;

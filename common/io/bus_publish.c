@@ -106,6 +106,7 @@ static void remember(struct bus_publisher *publisher, const char *topic, zmq_msg
 
 static void send_frame(struct bus_publisher *publisher, const char *topic, zmq_msg_t *frame)
 {
+    atl_bus_listener_publish(publisher->bus->listener, topic, frame);
     /* PUB drops for a subscriber that does not keep up; its gap is seen and filled. */
     if (zmq_send(publisher->socket, topic, strlen(topic), ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
         zmq_msg_send(frame, publisher->socket, ZMQ_DONTWAIT) < 0)

@@ -191,7 +191,7 @@ static void abandon(struct atl_request *request)
     (void)zmq_msg_close(&header);
     (void)zmq_msg_close(&payload);
     atl_log(ATL_ERROR, "bus-abandoned", "%s of %s has not ended in time, answering for it",
-            request->method->rpc->name, request->port->caller);
+            request->method->rpc->name, request->port->label);
     request->state = BUS_ABANDONED;
     request->port->abandoned++;
     request->port->served--;
@@ -255,6 +255,7 @@ static enum atl_code admit(struct atl_request *request, struct atl_error *err)
     const struct atl_rpc *rpc = request->method->rpc;
     const ProtobufCBinaryData *assertion = &request->header->assertion;
     struct atl_principal principal = {.service = request->port->caller,
+                                      .node = request->port->node,
                                       .task = request->header->on_behalf_task};
     bool service_may = listed(rpc->callers, request->port->caller);
     bool world = rpc->perm != NULL && rpc->perm->world && bus->guard.admit == NULL;
@@ -375,9 +376,11 @@ static enum atl_code check_time(struct atl_request *request, struct atl_error *e
     atl_ns remaining = header->has_remaining_ns ? header->remaining_ns : 0;
     if (remaining > BUS_LONGEST_CALL)
         remaining = BUS_LONGEST_CALL;
-    atl_ns age = header->has_sent_at_ns ? now - header->sent_at_ns : 0;
-    if (header->sent_at_ns < 0 || age < 0)
-        age = 0; /* a clock from the future gives no more than `remaining` */
+    atl_ns age = 0;
+    if (header->has_sent_at_ns && request->port->node != NULL) /* another machine's clock */
+        age = atl_bus_age(request->port->ages, &request->waiters[0], header->sent_at_ns, now);
+    else if (header->has_sent_at_ns && header->sent_at_ns >= 0 && header->sent_at_ns < now)
+        age = now - header->sent_at_ns; /* a clock from the future gives no more than `remaining` */
     if (remaining <= age)
         return atl_fail(err, ATL_E_DEADLINE, NULL,
                         "the request came after its deadline and was not executed");
@@ -390,7 +393,7 @@ static enum atl_code check_room(const struct bus_port *port, size_t size, struct
     if (port->served >= BUS_SERVED_MAX || port->abandoned >= BUS_ABANDONED_MAX ||
         (port->served > 0 && port->bytes + size > BUS_SERVED_BYTES))
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
-                        "too many requests of %s are being served, try again later", port->caller);
+                        "too many requests of %s are being served, try again later", port->label);
     if (size > ATL_BUS_MESSAGE_MAX)
         return atl_fail(err, ATL_E_LIMIT, NULL, "the request is larger than %d bytes", ATL_BUS_MESSAGE_MAX);
     return ATL_OK;

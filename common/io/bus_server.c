@@ -107,7 +107,7 @@ static void note_garbage(struct bus_port *port)
     port->garbage++;
     if ((port->garbage & (port->garbage - 1)) == 0)
         atl_log(ATL_WARNING, "bus-garbage", "%s has sent %" PRIu64 " messages that are none, ignoring them",
-                port->caller, port->garbage);
+                port->label, port->garbage);
 }
 
 void atl_bus_port_message(struct bus_port *port, const struct bus_identity *from, zmq_msg_t *header,
@@ -156,6 +156,8 @@ static void port_ready(void *user, unsigned int events)
 static void probe_request(struct atl_request *request)
 {
     void *socket = request->port->socket;
+    if (socket == NULL)
+        return;
     atl_watch_touch(request->port->watch);
     for (unsigned int i = request->waiter_count; i > 0; i--) {
         struct bus_identity who = request->waiters[i - 1];
@@ -181,13 +183,31 @@ static void for_each(struct bus_port *port, void (*fn)(struct atl_request *))
     port->cursors = cursor.outer;
 }
 
-static void port_event(void *user, unsigned int event)
+void atl_bus_port_probe(struct bus_port *port)
 {
-    struct bus_port *port = user;
-    if (event != ZMQ_EVENT_DISCONNECTED || port->requests == NULL)
+    if (port->requests == NULL)
         return;
     port->probes = 3; /* the socket may learn of it a little later than the monitor */
     for_each(port, probe_request);
+}
+
+static void port_event(void *user, unsigned int event)
+{
+    if (event == ZMQ_EVENT_DISCONNECTED)
+        atl_bus_port_probe(user);
+}
+
+static void drop_waiters(struct atl_request *request)
+{
+    bool waited_for = request->waiter_count > 0;
+    request->waiter_count = 0;
+    if (waited_for)
+        atl_bus_request_cancel(request);
+}
+
+void atl_bus_port_cut(struct bus_port *port)
+{
+    for_each(port, drop_waiters);
 }
 
 static void server_tick(void *user)
@@ -228,12 +248,13 @@ void atl_bus_retry_waiting(struct atl_bus *bus)
 
 /* --- ports --- */
 
-struct bus_port *atl_bus_port_new(struct atl_bus *bus, const char *caller, void *socket)
+struct bus_port *atl_bus_port_new(struct atl_bus *bus, const char *caller, const char *node)
 {
     struct bus_port *port = atl_new0(struct bus_port);
     port->bus = bus;
     port->caller = atl_strdup(caller);
-    port->socket = socket;
+    port->node = node != NULL ? atl_strdup(node) : NULL;
+    port->label = node != NULL ? atl_format("%s@%s", caller, node) : atl_strdup(caller);
     port->next = bus->ports;
     bus->ports = port;
     return port;
@@ -247,12 +268,14 @@ void atl_bus_port_free(struct bus_port *port)
         else
             atl_bus_request_cancel(port->requests);
     atl_bus_done_free(&port->done);
-    if (port->socket != NULL) {
+    if (port->socket != NULL && port->node == NULL) {
         atl_bus_monitor_free(port->monitor, port->socket);
         atl_watch_free(port->watch);
         (void)zmq_close(port->socket);
     }
     free(port->caller);
+    free(port->node);
+    free(port->label);
     free(port);
 }
 
@@ -262,7 +285,8 @@ static enum atl_code open_port(struct atl_bus *bus, const char *caller, struct a
     if (!atl_bus_endpoint(bus, bus->service, caller, "rpc.sock", endpoint))
         return atl_fail(err, ATL_E_INVALID, "run-dir", "'%s' is too long for the path of a socket",
                         bus->run_dir);
-    struct bus_port *port = atl_bus_port_new(bus, caller, atl_bus_socket(bus, ZMQ_ROUTER));
+    struct bus_port *port = atl_bus_port_new(bus, caller, NULL);
+    port->socket = atl_bus_socket(bus, ZMQ_ROUTER);
     port->monitor = atl_bus_monitor(bus, port->socket, port_event, port);
     if (zmq_bind(port->socket, endpoint) != 0)
         return atl_fail(err, ATL_E_IO, "run-dir", "cannot bind %s: %s", endpoint, zmq_strerror(zmq_errno()));

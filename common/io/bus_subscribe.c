@@ -12,6 +12,7 @@
 enum { PENDING_MAX = 4096, PENDING_BYTES = 4 << 20, KINDS_MAX = 256 };
 #define RETRY_AFTER (200 * ATL_MS)   /* when the publisher was not there, for which the call waits too */
 #define ASK_AFTER   (5 * ATL_SECOND) /* when it refused */
+#define OPEN_AFTER  (500 * ATL_MS)   /* when another node did not let us in */
 
 struct subscription {
     struct subscription *next;
@@ -41,8 +42,13 @@ struct bus_subscriber {
     struct bus_subscriber *next;
     struct atl_bus *bus;
     char *service;
-    void *socket;
+    char *node;   /* NULL: this one */
+    void *socket; /* NULL: the directory does not say where it is, or we were not let in */
     struct atl_watch *watch;
+    struct bus_monitor *monitor; /* on tcp */
+    struct atl_timer *open;      /* tries again */
+    char address[64];            /* as they were when the socket was opened */
+    uint8_t key[ATL_BUS_KEY_SIZE];
     struct subscription *subscriptions;
     struct atl_call *call; /* the replay under way */
     struct atl_timer *retry;
@@ -258,7 +264,7 @@ static void ask(struct bus_subscriber *subscriber, const char *kind, uint64_t af
     request.has_after = 1;
     request.after = after;
     request.prefix = atl_bus_unconst(kind);
-    struct atl_call_options options = {.service = subscriber->service};
+    struct atl_call_options options = {.service = subscriber->service, .node = subscriber->node};
     subscriber->call =
         atl_bus_call(subscriber->bus, &atl_bus_rpc_replay, &request.base, &options, replayed, subscriber);
 }
@@ -323,44 +329,153 @@ static void subscriber_ready(void *user, unsigned int events)
 
 /* --- subscribing --- */
 
-static struct bus_subscriber *subscriber_of(struct atl_bus *bus, const char *service)
+static void set_prefix(const struct bus_subscriber *subscriber, const char *prefix)
+{
+    size_t length = strcspn(prefix, "/");
+    if (prefix[length] == '/')
+        length++;
+    int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, prefix, length);
+    atl_assert(rc == 0);
+}
+
+static void close_socket(struct bus_subscriber *subscriber)
+{
+    atl_timer_free(subscriber->open);
+    subscriber->open = NULL;
+    if (subscriber->socket == NULL)
+        return;
+    atl_bus_monitor_free(subscriber->monitor, subscriber->socket);
+    subscriber->monitor = NULL;
+    atl_watch_free(subscriber->watch);
+    subscriber->watch = NULL;
+    (void)zmq_close(subscriber->socket);
+    subscriber->socket = NULL;
+}
+
+static void open_socket(struct bus_subscriber *subscriber);
+
+static void open_again(void *user)
+{
+    struct bus_subscriber *subscriber = user;
+    subscriber->open = NULL; /* it frees itself */
+    open_socket(subscriber);
+}
+
+/* libzmq comes again by itself after everything but a refusal. */
+static void subscriber_event(void *user, unsigned int event)
+{
+    struct bus_subscriber *subscriber = user;
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED || event == ZMQ_EVENT_DISCONNECTED ||
+        event == ZMQ_EVENT_CONNECT_RETRIED)
+        return;
+    close_socket(subscriber);
+    subscriber->open = atl_loop_timer(subscriber->bus->loop, OPEN_AFTER, 0, open_again, subscriber);
+}
+
+/* Address and key of another node's publisher; NULL: not known. */
+static const struct atl_directory_node *find_record(const struct bus_subscriber *subscriber,
+                                                    const uint8_t **ret_key)
+{
+    const struct bus_cluster *cluster = subscriber->bus->cluster;
+    if (cluster == NULL || atl_directory_port(subscriber->service) == 0)
+        return NULL;
+    *ret_key = atl_directory_key(cluster->directory, subscriber->service, subscriber->node);
+    return *ret_key != NULL ? atl_directory_node(cluster->directory, subscriber->node) : NULL;
+}
+
+static bool find_endpoint(struct bus_subscriber *subscriber, char endpoint[BUS_PATH_MAX + 8])
+{
+    if (subscriber->node == NULL)
+        return atl_bus_endpoint(subscriber->bus, subscriber->service, "events", "pub.sock", endpoint);
+    const uint8_t *key = NULL;
+    const struct atl_directory_node *record = find_record(subscriber, &key);
+    if (record == NULL)
+        return false;
+    (void)atl_copy(subscriber->address, sizeof subscriber->address, record->address); /* same size */
+    memcpy(subscriber->key, key, sizeof subscriber->key);
+    return atl_bus_tcp_endpoint(record->address, atl_directory_port(subscriber->service) + 1U, endpoint);
+}
+
+static void open_socket(struct bus_subscriber *subscriber)
+{
+    char endpoint[BUS_PATH_MAX + 8];
+    bool known = find_endpoint(subscriber, endpoint);
+    if (!known && subscriber->node != NULL)
+        return; /* until the directory changes */
+    subscriber->socket = atl_bus_socket(subscriber->bus, ZMQ_SUB);
+    if (subscriber->node != NULL) {
+        atl_bus_secure_client(subscriber->bus, subscriber->socket, subscriber->key);
+        subscriber->monitor =
+            atl_bus_monitor(subscriber->bus, subscriber->socket, subscriber_event, subscriber);
+    }
+    int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, "beat", 4);
+    atl_assert(rc == 0);
+    for (const struct subscription *one = subscriber->subscriptions; one != NULL; one = one->next)
+        set_prefix(subscriber, one->prefix);
+    subscriber->watch = atl_loop_zmq(subscriber->bus->loop, subscriber->socket, subscriber_ready, subscriber);
+    if (known)
+        (void)zmq_connect(subscriber->socket, endpoint); /* goes on trying by itself */
+    atl_watch_touch(subscriber->watch);
+}
+
+/* What was missed meanwhile shows as a hole. */
+void atl_bus_subscribers_update(struct atl_bus *bus)
+{
+    for (struct bus_subscriber *subscriber = bus->subscribers; subscriber != NULL;
+         subscriber = subscriber->next) {
+        if (subscriber->node == NULL)
+            continue;
+        const uint8_t *key = NULL;
+        const struct atl_directory_node *record = find_record(subscriber, &key);
+        bool same = subscriber->socket != NULL && record != NULL &&
+                    strcmp(record->address, subscriber->address) == 0 &&
+                    memcmp(key, subscriber->key, sizeof subscriber->key) == 0;
+        if (same)
+            continue;
+        close_socket(subscriber);
+        open_socket(subscriber);
+    }
+}
+
+static struct bus_subscriber *subscriber_of(struct atl_bus *bus, const char *service, const char *node)
 {
     struct bus_subscriber *subscriber = bus->subscribers;
-    while (subscriber != NULL && strcmp(subscriber->service, service) != 0)
+    while (subscriber != NULL &&
+           (strcmp(subscriber->service, service) != 0 || (subscriber->node == NULL) != (node == NULL) ||
+            (node != NULL && strcmp(subscriber->node, node) != 0)))
         subscriber = subscriber->next;
     if (subscriber != NULL)
         return subscriber;
     subscriber = atl_new0(struct bus_subscriber);
     subscriber->bus = bus;
     subscriber->service = atl_strdup(service);
-    subscriber->socket = atl_bus_socket(bus, ZMQ_SUB);
-    int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, "beat", 4);
-    atl_assert(rc == 0);
-    subscriber->watch = atl_loop_zmq(bus->loop, subscriber->socket, subscriber_ready, subscriber);
+    subscriber->node = node != NULL ? atl_strdup(node) : NULL;
     subscriber->next = bus->subscribers;
     bus->subscribers = subscriber;
-    char endpoint[BUS_PATH_MAX + 8];
-    if (atl_bus_endpoint(bus, service, "events", "pub.sock", endpoint))
-        (void)zmq_connect(subscriber->socket, endpoint); /* goes on trying by itself */
-    atl_watch_touch(subscriber->watch);
+    open_socket(subscriber);
     return subscriber;
+}
+
+void atl_bus_subscribe_at(struct atl_bus *bus, const struct atl_source *source, const char *prefix,
+                          atl_event_fn *fn, void *user)
+{
+    bool here = source->node == NULL || strcmp(source->node, bus->node) == 0;
+    struct bus_subscriber *subscriber = subscriber_of(bus, source->service, here ? NULL : source->node);
+    struct subscription *one = atl_new0(struct subscription);
+    *one = (struct subscription){.prefix = atl_strdup(prefix), .fn = fn, .user = user};
+    one->next = subscriber->subscriptions;
+    subscriber->subscriptions = one;
+    if (subscriber->socket != NULL) {
+        set_prefix(subscriber, prefix);
+        atl_watch_touch(subscriber->watch);
+    }
+    start_anew(subscriber); /* the new one has to learn where it stands */
 }
 
 void atl_bus_subscribe(struct atl_bus *bus, const char *service, const char *prefix, atl_event_fn *fn,
                        void *user)
 {
-    struct bus_subscriber *subscriber = subscriber_of(bus, service);
-    struct subscription *one = atl_new0(struct subscription);
-    *one = (struct subscription){.prefix = atl_strdup(prefix), .fn = fn, .user = user};
-    one->next = subscriber->subscriptions;
-    subscriber->subscriptions = one;
-    size_t length = strcspn(prefix, "/");
-    if (prefix[length] == '/')
-        length++;
-    int rc = zmq_setsockopt(subscriber->socket, ZMQ_SUBSCRIBE, prefix, length);
-    atl_assert(rc == 0);
-    atl_watch_touch(subscriber->watch);
-    start_anew(subscriber); /* the new one has to learn where it stands */
+    atl_bus_subscribe_at(bus, &(const struct atl_source){.service = service}, prefix, fn, user);
 }
 
 void atl_bus_subscribers_free(struct atl_bus *bus)
@@ -371,8 +486,7 @@ void atl_bus_subscribers_free(struct atl_bus *bus)
         if (subscriber->call != NULL)
             atl_call_cancel(subscriber->call);
         atl_timer_free(subscriber->retry);
-        atl_watch_free(subscriber->watch);
-        (void)zmq_close(subscriber->socket);
+        close_socket(subscriber);
         drop_pending(subscriber);
         forget_seen(subscriber);
         while (subscriber->subscriptions != NULL) {
@@ -382,6 +496,7 @@ void atl_bus_subscribers_free(struct atl_bus *bus)
             free(one);
         }
         free(subscriber->service);
+        free(subscriber->node);
         free(subscriber);
     }
 }

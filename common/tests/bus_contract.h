@@ -7,7 +7,7 @@
 
 static const struct atl_message test_message = {.name = "atoll.bus.v1.Event",
                                                 .descriptor = &atoll__bus__v1__event__descriptor};
-static const char *const test_callers[] = {"friend", "api-gateway", NULL};
+static const char *const test_callers[] = {"friend", "api-gateway", "ha-lrm", NULL};
 static const char *const test_any[] = {"VM.Audit", NULL};
 static const struct atl_perm test_perm = {.path = "/vms", .any = test_any};
 static const struct atl_perm test_world = {.world = true};

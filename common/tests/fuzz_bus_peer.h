@@ -29,7 +29,7 @@ static inline struct fuzz_peer fuzz_peer_open(void)
                                             .run_dir = "/nonexistent",
                                             .client_only = true};
     fuzz_must(atl_bus_open(&options, &fuzz.bus, NULL) == ATL_OK);
-    fuzz.peer = atl_bus_peer(fuzz.bus, "tester");
+    fuzz.peer = atl_bus_peer(fuzz.bus, "tester", NULL);
     fuzz.sink = zmq_socket(fuzz.bus->context, ZMQ_DEALER);
     fuzz_must(fuzz.peer != NULL && fuzz.sink != NULL);
     fuzz_must(zmq_bind(fuzz.sink, "inproc://sink") == 0);
