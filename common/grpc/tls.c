@@ -46,7 +46,9 @@ static bool set_peer(SSL *ssl, const char *name)
     uint8_t bytes[sizeof(struct in6_addr)];
     if (inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
-    return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
+    /* What SSL_set_tlsext_host_name() does, but for its cast, which clang does not like. */
+    return SSL_set1_host(ssl, name) == 1 && SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME,
+                                                     TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)name) == 1;
 }
 
 enum atl_code grpc_tls_new(const struct atl_grpc_tls *tls, const char *host, int fd, SSL **ret_ssl,
