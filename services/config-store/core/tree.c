@@ -309,7 +309,8 @@ static size_t op_bytes(const struct cfg_tree *tree, const struct cfg_op *op)
     return file != NULL ? file->size : 0;
 }
 
-static enum atl_code check_limits(const struct cfg_tree *tree, const struct cfg_txn *txn, struct atl_error *err)
+static enum atl_code check_limits(const struct cfg_tree *tree, const struct cfg_txn *txn,
+                                  struct atl_error *err)
 {
     if (txn->op_count > CFG_TXN_OPS_MAX || txn->compare_count > CFG_TXN_COMPARES_MAX)
         return atl_fail(err, ATL_E_LIMIT, "operation", "a transaction may change %d files at most",
