@@ -46,6 +46,7 @@ void cfg_serve_identity(struct cfg *cfg);
 void cfg_serve_access(struct cfg *cfg);
 void cfg_serve_cluster(struct cfg *cfg);
 void cfg_serve_pools(struct cfg *cfg);
+void cfg_serve_directory(struct cfg *cfg);
 
 /* One table serves a service of the contract: these handlers stand in several files. */
 atl_handler_fn cfg_handle_watch;

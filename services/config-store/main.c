@@ -97,6 +97,7 @@ static enum atl_code build(struct cfg *cfg, struct atl_error *err)
     cfg_serve_access(cfg);
     cfg_serve_cluster(cfg);
     cfg_serve_pools(cfg);
+    cfg_serve_directory(cfg);
     return ATL_OK;
 }
 
