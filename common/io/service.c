@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
+#include "pure/number.h"
 
 enum { OPTIONS_MAX = 32, EXIT_USAGE = 2 };
 
@@ -25,6 +26,7 @@ struct running {
     enum atl_level level;
     char *ready_path;
     int ready_fd;
+    struct atl_timer *watchdog; /* NULL: nobody watches */
     void *self;
 };
 
@@ -165,6 +167,22 @@ static void say_ready(struct running *running)
     atl_log(ATL_INFO, "service-ready", "%s %s is ready", running->program.name, atl_version());
 }
 
+/* A loop that does not come round for half of systemd's patience is told of by its silence. */
+static void beat(void *user)
+{
+    (void)user;
+    atl_notify("WATCHDOG=1");
+}
+
+static void start_watchdog(struct running *running)
+{
+    const char *text = getenv("WATCHDOG_USEC");
+    uint64_t patience = 0;
+    if (text != NULL && atl_uint_from_text(text, &patience) && patience > 0 && patience < INT64_MAX / ATL_US)
+        running->watchdog =
+            atl_loop_timer(running->program.loop, 0, (atl_ns)patience * ATL_US / 2, beat, NULL);
+}
+
 /* Emptied, not removed: the folder may belong to root, and a file removed here could be the next instance's.
  */
 static void drop_ready(struct running *running)
@@ -201,7 +219,9 @@ static enum atl_code run(struct running *running, struct atl_error *err)
     code = running->spec->start(program, &running->self, err);
     if (code == ATL_OK) {
         say_ready(running);
+        start_watchdog(running);
         atl_loop_run(program->loop);
+        atl_timer_free(running->watchdog);
         atl_notify("STOPPING=1");
         atl_log(ATL_INFO, "service-stopped", "%s stops", program->name);
     }

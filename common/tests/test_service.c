@@ -94,7 +94,7 @@ static void ended(const struct atl_process_end *end, void *user)
 static struct atl_process *begin(struct fixture *f, const char *first, const char *second, const char *notify)
 {
     const char *const argv[] = {"/proc/self/exe", "--run-dir", f->dir, "--node", "pve1", first, second, NULL};
-    const char *const env[] = {"ATL_TEST_SERVICE=1", notify, NULL};
+    const char *const env[] = {"ATL_TEST_SERVICE=1", "WATCHDOG_USEC=100000", notify, NULL};
     struct atl_process *process = NULL;
     struct atl_error err = {0};
     struct atl_process_options options = {.argv = argv, .env = env, .capture = 4096};
@@ -147,6 +147,15 @@ static bool is_ready(const struct fixture *f, pid_t pid)
     return atl_test_read(path, &text) && strcmp(text.data, expected) == 0;
 }
 
+static void expect_notice(struct fixture *f, int fd, const char *expected)
+{
+    char text[32] = "";
+    atl_ns end = atl_clock_monotonic() + 20 * ATL_SECOND;
+    while (recv(fd, text, sizeof text - 1, 0) <= 0 && atl_clock_monotonic() < end)
+        atl_loop_step(f->loop, 5 * ATL_MS);
+    assert_string_equal(text, expected);
+}
+
 static void it_says_when_it_is_ready_and_runs_once(void **state)
 {
     struct fixture *f = *state;
@@ -160,10 +169,9 @@ static void it_says_when_it_is_ready_and_runs_once(void **state)
     atl_ns end = atl_clock_monotonic() + 20 * ATL_SECOND;
     while (!is_ready(f, atl_process_pid(process)) && atl_clock_monotonic() < end)
         atl_loop_step(f->loop, 5 * ATL_MS);
-    char text[32] = "";
-    while (recv(fd, text, sizeof text - 1, 0) <= 0 && atl_clock_monotonic() < end)
-        atl_loop_step(f->loop, 5 * ATL_MS);
-    assert_string_equal(text, "READY=1");
+    expect_notice(f, fd, "READY=1");
+    for (int i = 0; i < 3; i++)
+        expect_notice(f, fd, "WATCHDOG=1");
     run(f, NULL, NULL); /* a second one */
     assert_int_equal(f->status, 1);
     assert_non_null(strstr(f->errors, "already runs"));

@@ -78,22 +78,22 @@ def make_file(path, user, mode):
     own(path, user, mode)
 
 
-def make_run_dir(run_dir):
-    """RUN with the bus's folders: who may open RUN/bus/SERVICE/CALLER is who may call."""
-    make_folder(run_dir)
-    make_folder(os.path.join(run_dir, "bus"))
-    make_folder(os.path.join(run_dir, "stream"))
+def each_run_place(run_dir, folder, file):
+    """Calls folder(path, user, group, mode) and file(path, user, mode) for all that RUN holds. The bus's folders say
+    who may call: whoever may open RUN/bus/SERVICE/CALLER."""
+    folder(run_dir)
+    folder(os.path.join(run_dir, "bus"))
+    folder(os.path.join(run_dir, "stream"))
     for service in SERVICES:
         base = os.path.join(run_dir, "bus", service.name)
-        make_folder(base)
-        make_folder(os.path.join(base, "events"), service.user, EVENTS_GROUP, 0o750)
+        folder(base)
+        folder(os.path.join(base, "events"), service.user, EVENTS_GROUP, 0o750)
         for caller in service.callers:
-            make_folder(os.path.join(base, caller), service.user, group_of(caller), 0o750)
-        make_file(os.path.join(run_dir, service.name + ".ready"), service.user, 0o644)
-    make_folder(os.path.join(run_dir, "stream", "storage-agent"), "atoll-storage", "atoll-gateway", 0o2750)
-    make_folder(os.path.join(run_dir, "compute-agent"), "root", "root", 0o755)
+            folder(os.path.join(base, caller), service.user, group_of(caller), 0o750)
+        file(os.path.join(run_dir, service.name + ".ready"), service.user, 0o644)
+    folder(os.path.join(run_dir, "stream", "storage-agent"), "atoll-storage", "atoll-gateway", 0o2750)
     for service in SERVICES:
-        make_folder(os.path.join(run_dir, service.name), service.user, group_of(service.name), 0o755)
+        folder(os.path.join(run_dir, service.name), service.user, group_of(service.name), 0o755)
 
 
 # State that belongs to one service alone, and the spool of its tasks.
@@ -101,14 +101,22 @@ STATE_FOLDERS = {"config-store": "config-store", "api-gateway": "gateway", "stor
                  "sdn-agent": "sdn-agent", "compute-agent": "compute-agent"}
 
 
-def make_state_dir(state_dir):
-    make_folder(state_dir)
-    make_folder(os.path.join(state_dir, "tasks"))
-    make_folder(os.path.join(state_dir, "log"))
+def each_state_place(state_dir, folder):
+    folder(state_dir)
+    folder(os.path.join(state_dir, "tasks"))
+    folder(os.path.join(state_dir, "log"))
     for service in SERVICES:
         group = group_of(service.name)
-        make_folder(os.path.join(state_dir, STATE_FOLDERS[service.name]), service.user, group, 0o750)
-        make_folder(os.path.join(state_dir, "tasks", service.name), service.user, group, 0o755)
+        folder(os.path.join(state_dir, STATE_FOLDERS[service.name]), service.user, group, 0o750)
+        folder(os.path.join(state_dir, "tasks", service.name), service.user, group, 0o755)
+
+
+def make_run_dir(run_dir):
+    each_run_place(run_dir, make_folder, make_file)
+
+
+def make_state_dir(state_dir):
+    each_state_place(state_dir, make_folder)
 
 
 def state_of(service, state_dir):

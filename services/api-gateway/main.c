@@ -14,7 +14,7 @@
 static const char *listen_at = "[::]:8006";
 static const char *cert_file; /* default: STATE/gateway/cert.pem */
 static const char *key_file;
-static const char *openapi_file = "/usr/local/share/atoll/openapi.json";
+static const char *openapi_file = "/usr/share/atoll/openapi.json";
 static const char *connections = "8192";
 static const char *per_address = "0";
 

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""Writes what an installed node needs beside the programs: systemd units, users, folders. All of it follows from
+deploy/bus-callers.txt and the tables of deploy/node, which the launcher without systemd uses too.
+
+usage: generate.py FOLDER LIBEXEC SHARE      LIBEXEC: where the services are; SHARE: where openapi.json is
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "node"))
+
+import layout  # noqa: E402
+import slots  # noqa: E402
+import supervisor  # noqa: E402
+
+RUN, STATE = "/run/atoll", "/var/lib/atoll"
+WHAT = {"config-store": "state and identity", "compute-agent": "virtual machines and containers",
+        "storage-agent": "storages and volumes", "sdn-agent": "networks", "api-gateway": "REST API"}
+# Services that leave processes of guests behind when they stop: tasks, monitors, dnsmasq.
+KEEPS_CHILDREN = {"compute-agent", "storage-agent", "sdn-agent"}
+# What each unit is kept from, beyond its user. compute-agent and storage-agent mount and make devices; a setuid helper
+# (config-store's, for PAM) works only without NoNewPrivileges, which most of these settings imply.
+WALLS = ["NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
+         "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
+         "ProtectClock=yes", "ProtectHostname=yes", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+         "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "LockPersonality=yes",
+         "MemoryDenyWriteExecute=yes", "SystemCallArchitectures=native", "SystemCallFilter=@system-service"]
+SANDBOX = {
+    "api-gateway": [*WALLS, f"ReadWritePaths={RUN} {STATE}/gateway {STATE}/tasks"],
+    "config-store": ["ProtectSystem=yes", "ProtectHome=yes", "PrivateTmp=yes"],
+    "sdn-agent": ["NoNewPrivileges=yes", "ProtectHome=yes", "ProtectClock=yes", "ProtectKernelModules=yes",
+                  "LockPersonality=yes", "MemoryDenyWriteExecute=yes", "SystemCallArchitectures=native"],
+    "storage-agent": ["NoNewPrivileges=yes", "ProtectClock=yes", "ProtectKernelModules=yes", "LockPersonality=yes",
+                      "MemoryDenyWriteExecute=yes", "SystemCallArchitectures=native"],
+    "compute-agent": ["ProtectClock=yes", "ProtectKernelModules=yes", "LockPersonality=yes"],
+}
+
+
+def capabilities(service):
+    """The lines for a user that is not root; the same sets as without systemd."""
+    if service.user == "root":
+        return []
+    if service.name in supervisor.HELPERS:
+        return ["CapabilityBoundingSet=" + names(supervisor.HELPERS[service.name])]
+    wanted = names(supervisor.CAPABILITIES.get(service.name, ""))
+    return [f"CapabilityBoundingSet={wanted}"] + ([f"AmbientCapabilities={wanted}"] if wanted else [])
+
+
+def names(text):
+    return " ".join("CAP_" + word.removeprefix("+").upper() for word in text.split(",") if word)
+
+
+def options(service, libexec, share):
+    extra = {"api-gateway": ["--openapi", f"{share}/openapi.json"],
+             "config-store": ["--pam-helper", f"{libexec}/atoll-pam-helper"]}
+    state = layout.state_of(service.name, STATE)
+    return " ".join(["--run-dir", RUN, "--state-dir", state, *extra.get(service.name, [])])
+
+
+def unit(service, libexec, share):
+    after = ["network.target"] + (["libvirtd.service"] if service.name == "compute-agent" else [])
+    lines = ["[Unit]", f"Description=Atoll: {WHAT[service.name]}", "Documentation=man:atoll(1)",
+             f"After={' '.join(after)} systemd-tmpfiles-setup.service", "PartOf=atoll.target"]
+    if service.name == "compute-agent":
+        lines.append("Wants=libvirtd.service")
+    lines += ["StartLimitIntervalSec=0", "", "[Service]", "Type=notify", "NotifyAccess=main",
+              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)}", "Restart=always",
+              "RestartSec=200ms", "WatchdogSec=30s", "TimeoutStopSec=15s", "LimitNOFILE=65536", "LimitCORE=0"]
+    if service.user != "root":
+        lines += [f"User={service.user}", f"Group={service.user}", f"SupplementaryGroups={layout.EVENTS_GROUP}"]
+    if service.name in KEEPS_CHILDREN:
+        lines += ["KillMode=process", "Delegate=yes"]
+    lines += capabilities(service) + SANDBOX[service.name]
+    return "\n".join([*lines, "", "[Install]", "WantedBy=atoll.target", ""])
+
+
+def slot(name, what, command, user):
+    lines = ["[Unit]", f"Description=Atoll: {what}", "After=network-online.target", "Wants=network-online.target",
+             "PartOf=atoll.target", "StartLimitIntervalSec=0", "", "[Service]", "Type=exec",
+             f"ExecStart={command}", "Restart=always", "RestartSec=1s", "LimitNOFILE=65536", "UMask=0077"]
+    if user:
+        lines += [f"User={user}", f"Group={user}", "CapabilityBoundingSet=", f"ReadWritePaths={STATE}/config-store",
+                  *(wall for wall in WALLS if not wall.startswith(("MemoryDeny", "RestrictAddress")))]
+    return "\n".join([*lines, ""])
+
+
+def target():
+    wants = " ".join(f"atoll-{service.name}.service" for service in layout.SERVICES)
+    return "\n".join(["[Unit]", "Description=Atoll, all services of this node", f"Wants={wants}", "", "[Install]",
+                      "WantedBy=multi-user.target", ""])
+
+
+def sysusers():
+    lines = [f"g {layout.EVENTS_GROUP} -"]
+    for user in sorted({s.user for s in layout.SERVICES if s.user != "root"}):
+        lines += [f'u {user} - "Atoll" /nonexistent /usr/sbin/nologin', f"m {user} {layout.EVENTS_GROUP}"]
+    return "\n".join([*lines, ""])
+
+
+def tmpfiles():
+    """The folders that layout.py makes, as it makes them."""
+    made = []
+
+    def folder(path, user="root", group="root", mode=0o755):
+        made.append(f"d {path} {mode:04o} {user} {group} -")
+
+    def file(path, user, mode):
+        made.append(f"f {path} {mode:04o} {user} {user} -")
+
+    layout.each_run_place(RUN, folder, file)
+    layout.each_state_place(STATE, folder)
+    for name in slots.NAMES:
+        folder(f"{STATE}/config-store/{name}", slots.USER, layout.group_of("config-store"), 0o700)
+    return "\n".join([*made, ""])
+
+
+def polkit():
+    """config-store may start and stop etcd and corosync, and nothing else."""
+    return ('polkit.addRule(function(action, subject) {\n'
+            '    var units = ["atoll-etcd.service", "atoll-corosync.service"];\n'
+            f'    if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "{slots.USER}" &&\n'
+            '        units.indexOf(action.lookup("unit")) >= 0)\n'
+            '        return polkit.Result.YES;\n'
+            '});\n')
+
+
+def main():
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    folder, libexec, share = sys.argv[1:]
+    base = f"{STATE}/config-store"
+    files = {"atoll.target": target(), "atoll.sysusers": sysusers(), "atoll.tmpfiles": tmpfiles(),
+             "atoll.rules": polkit(),
+             "atoll-etcd.service": slot("etcd", "replicated state of the cluster",
+                                        f"/usr/bin/etcd --config-file {base}/etcd/etcd.yml", slots.USER),
+             "atoll-corosync.service": slot("corosync", "membership and quorum of the cluster",
+                                            f"/usr/sbin/corosync -f -c {base}/corosync/corosync.conf", None)}
+    files |= {f"atoll-{s.name}.service": unit(s, libexec, share) for s in layout.SERVICES}
+    os.makedirs(folder, exist_ok=True)
+    for name, text in files.items():
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as out:
+            out.write(text)
+
+
+if __name__ == "__main__":
+    main()
