@@ -96,6 +96,33 @@ static int start(struct cli_args *args, struct atl_arena *arena)
     return exit_code;
 }
 
+/* One page into FOLDER/NAME.1. */
+static bool write_page(const struct cli_commands *commands, const char *folder, const char *noun)
+{
+    ATL_BUF_AT_EXIT struct atl_buf page = {0};
+    ATL_FREE_AT_EXIT char *path =
+        noun != NULL ? atl_format("%s/atoll-%s.1", folder, noun) : atl_format("%s/atoll.1", folder);
+    cli_man(commands, noun, ATL_VERSION, &page);
+    FILE *file = fopen(path, "we");
+    if (file == NULL)
+        return false;
+    bool written = fputs(page.data, file) != EOF;
+    return fclose(file) == 0 && written;
+}
+
+/* atoll completion man FOLDER: all manual pages; used when Atoll is built. */
+static int write_pages(const struct cli_commands *commands, const char *folder)
+{
+    bool written = write_page(commands, folder, NULL);
+    for (size_t i = 0; i < commands->count && written; i++)
+        if (i == 0 || strcmp(commands->items[i].noun, commands->items[i - 1].noun) != 0)
+            written = write_page(commands, folder, commands->items[i].noun);
+    if (written)
+        return 0;
+    (void)fprintf(stderr, "atoll: cannot write manual pages to '%s'\n", folder);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
@@ -108,6 +135,8 @@ int main(int argc, char **argv)
     }
     if (argc == 3 && strcmp(argv[1], "completion") == 0 && strcmp(argv[2], "bash") == 0)
         return fputs(completion_script, stdout) == EOF;
+    if (argc == 4 && strcmp(argv[1], "completion") == 0 && strcmp(argv[2], "man") == 0)
+        return write_pages(&commands, argv[3]);
     struct cli_args *args = atl_arena_new(&arena, struct cli_args);
     struct atl_error err = {0};
     struct atl_errors none = {0};

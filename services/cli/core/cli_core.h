@@ -77,6 +77,12 @@ const struct atl_field *cli_command_field(const struct cli_command *command, con
 void cli_help(const struct cli_commands *commands, const char *noun, const struct cli_command *command,
               struct atl_buf *out);
 
+/* What a noun is about, in a few words; "" for one that is none. */
+const char *cli_noun_summary(const char *noun);
+
+/* Appends a manual page in roff: atoll(1), or atoll-NOUN(1) when a noun is given. */
+void cli_man(const struct cli_commands *commands, const char *noun, const char *version, struct atl_buf *out);
+
 /* Appends the words that may stand after `words`, a line each; the last of words is being typed. */
 void cli_complete(const struct cli_commands *commands, const char *const *words, size_t count,
                   struct atl_buf *out);

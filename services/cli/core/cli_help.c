@@ -36,7 +36,7 @@ static const char global_help[] =
     "Exit codes: 0 done, 1 failed, 2 wrong parameters or not built, 3 not reachable, 4 not allowed, 5 no "
     "such thing\n";
 
-static const char *summary_of_noun(const char *noun)
+const char *cli_noun_summary(const char *noun)
 {
     for (size_t i = 0; i < ATL_COUNT(nouns); i++)
         if (strcmp(nouns[i].noun, noun) == 0)
@@ -54,7 +54,7 @@ static void help_all(const struct cli_commands *commands, struct atl_buf *out)
         if (strcmp(commands->items[i].noun, previous) == 0)
             continue;
         previous = commands->items[i].noun;
-        atl_buf_printf(out, "  %-18s %s\n", previous, summary_of_noun(previous));
+        atl_buf_printf(out, "  %-18s %s\n", previous, cli_noun_summary(previous));
     }
     atl_buf_printf(out, "  %-18s %s\n", "api", "any method by its path, as REST has it");
     atl_buf_text(out, global_help);
