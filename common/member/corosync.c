@@ -246,8 +246,7 @@ static void report(struct member_thread *self, bool connected)
     atl_ns now = atl_clock_monotonic();
     (void)pthread_mutex_lock(&self->mutex);
     struct atl_membership *last = &self->report.state;
-    self->state.changed_at = last->changed_at;
-    bool news = memcmp(last, &self->state, sizeof *last) != 0 || connected != (self->report.heard_at != 0);
+    bool news = !member_same(last, &self->state) || connected != (self->report.heard_at != 0);
     self->report.heard_at = connected ? now : 0;
     if (news) {
         self->state.changed_at = now;

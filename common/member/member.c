@@ -22,6 +22,28 @@ struct atl_members {
     struct atl_membership now;
 };
 
+static bool same_member(const struct atl_member *one, const struct atl_member *other)
+{
+    bool same = one->id == other->id && one->votes == other->votes && one->online == other->online &&
+                one->self == other->self && strcmp(one->name, other->name) == 0;
+    for (size_t link = 0; link < ATL_MEMBER_LINKS && same; link++)
+        same = strcmp(one->links[link], other->links[link]) == 0;
+    return same;
+}
+
+bool member_same(const struct atl_membership *one, const struct atl_membership *other)
+{
+    bool same = one->connected == other->connected && one->quorate == other->quorate &&
+                one->ring == other->ring && one->config_version == other->config_version &&
+                one->expected_votes == other->expected_votes && one->total_votes == other->total_votes &&
+                one->needed_votes == other->needed_votes && one->qdevice_votes == other->qdevice_votes &&
+                one->has_qdevice == other->has_qdevice && one->count == other->count &&
+                strcmp(one->cluster_name, other->cluster_name) == 0;
+    for (size_t i = 0; i < one->count && same; i++)
+        same = same_member(&one->members[i], &other->members[i]);
+    return same;
+}
+
 bool member_apply(const struct member_report *report, atl_ns clock, struct atl_membership *now)
 {
     struct atl_membership next = report->state;
@@ -33,13 +55,9 @@ bool member_apply(const struct member_report *report, atl_ns clock, struct atl_m
         for (size_t i = 0; i < next.count; i++)
             next.members[i].online = false;
     }
-    struct atl_membership before = *now;
-    before.changed_at = next.changed_at; /* times do not make a difference */
-    next.quorate_at = before.quorate_at;
-    if (memcmp(&before, &next, sizeof next) == 0)
+    if (member_same(now, &next))
         return false;
-    if (next.quorate != now->quorate)
-        next.quorate_at = next.changed_at;
+    next.quorate_at = next.quorate != now->quorate ? next.changed_at : now->quorate_at;
     *now = next;
     return true;
 }

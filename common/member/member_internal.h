@@ -19,6 +19,9 @@ struct member_thread *member_thread_start(int wake_fd);
 void member_thread_stop(struct member_thread *thread);
 void member_thread_read(struct member_thread *thread, struct member_report *ret_report);
 
+/* Times make no difference. */
+bool member_same(const struct atl_membership *one, const struct atl_membership *other);
+
 /*
  * What the loop's side makes of a report: pure. Nothing heard for MEMBER_STALE: not connected, not quorate.
  * Returns whether *now changed; changed_at and quorate_at are set then.

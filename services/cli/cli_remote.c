@@ -162,42 +162,41 @@ static int on_progress(void *user, curl_off_t down_total, curl_off_t down, curl_
 
 /* All parameters that are not in the path, as fields of a multipart body, and the file as the last of them.
  */
-static enum atl_code upload(struct remote *remote, const struct atl_rpc *rpc, const struct atl_param *params,
-                            size_t count, const char *url, struct atl_buf *ret_json,
-                            struct atl_errors *errors, struct atl_error *err)
+static curl_mime *build_body(const struct remote *remote, const struct atl_rpc *rpc,
+                             const struct atl_param *params, size_t count, const struct cli_file *file)
 {
-    struct cli_file file;
-    enum atl_code code = cli_file_open(params, count, &file, err);
-    if (code != ATL_OK)
-        return code;
     curl_mime *mime = curl_mime_init(remote->curl);
     for (size_t i = 0; i < count; i++) {
         if (in_path(rpc, params[i].name) || strcmp(params[i].name, "filename") == 0)
             continue;
-        curl_mimepart *part = curl_mime_addpart(mime);
-        (void)curl_mime_name(part, params[i].name);
-        (void)curl_mime_data(part, params[i].value, CURL_ZERO_TERMINATED);
+        curl_mimepart *field = curl_mime_addpart(mime);
+        (void)curl_mime_name(field, params[i].name);
+        (void)curl_mime_data(field, params[i].value, CURL_ZERO_TERMINATED);
     }
     curl_mimepart *part = curl_mime_addpart(mime);
     (void)curl_mime_name(part, "filename");
-    (void)curl_mime_filedata(part, file.path);
-    (void)curl_mime_filename(part, file.name); /* after the data, which would set a name of its own */
-    (void)curl_easy_setopt(remote->curl, CURLOPT_MIMEPOST, mime);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_CUSTOMREQUEST, "POST");
-    (void)curl_easy_setopt(remote->curl, CURLOPT_TIMEOUT_MS, 0L);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_LOW_SPEED_LIMIT,
-                           1L); /* a minute without a byte is the end */
-    (void)curl_easy_setopt(remote->curl, CURLOPT_LOW_SPEED_TIME, 60L);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_NOPROGRESS, 0L);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_XFERINFODATA, &file);
-    code = perform(remote, url, ret_json, errors, err);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_NOPROGRESS, 1L);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_LOW_SPEED_TIME, 0L);
-    (void)curl_easy_setopt(remote->curl, CURLOPT_MIMEPOST, NULL);
-    curl_mime_free(mime);
-    cli_file_progress(&file, file.size);
-    cli_file_close(&file);
+    (void)curl_mime_filedata(part, file->path);
+    (void)curl_mime_filename(part, file->name); /* after the data, which would set a name of its own */
+    return mime;
+}
+
+static enum atl_code upload(struct remote *remote, curl_mime *body, struct cli_file *file, const char *url,
+                            struct atl_buf *ret_json, struct atl_errors *errors, struct atl_error *err)
+{
+    CURL *curl = remote->curl;
+    (void)curl_easy_setopt(curl, CURLOPT_MIMEPOST, body);
+    (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, "POST");
+    (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 0L);
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L); /* a minute without a byte is the end */
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 60L);
+    (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    (void)curl_easy_setopt(curl, CURLOPT_XFERINFODATA, file);
+    enum atl_code code = perform(remote, url, ret_json, errors, err);
+    (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 0L);
+    (void)curl_easy_setopt(curl, CURLOPT_MIMEPOST, NULL);
+    cli_file_progress(file, file->size);
     return code;
 }
 
@@ -212,8 +211,17 @@ static enum atl_code remote_call(void *self, const struct atl_rpc *rpc, const st
     ATL_BUF_AT_EXIT struct atl_buf url = {0};
     if (!build_url(remote, rpc, params, count, &url, err))
         return ATL_E_INVALID;
-    if ((rpc->flags & ATL_R_UPLOAD) != 0)
-        return upload(remote, rpc, params, count, url.data, ret_json, errors, err);
+    if ((rpc->flags & ATL_R_UPLOAD) != 0) {
+        struct cli_file file;
+        enum atl_code code = cli_file_open(params, count, &file, err);
+        if (code != ATL_OK)
+            return code;
+        curl_mime *body = build_body(remote, rpc, params, count, &file);
+        code = upload(remote, body, &file, url.data, ret_json, errors, err);
+        curl_mime_free(body);
+        cli_file_close(&file);
+        return code;
+    }
     ATL_BUF_AT_EXIT struct atl_buf form = {0};
     build_form(remote, rpc, params, count, &form);
     bool body = rpc->verb == ATL_POST || rpc->verb == ATL_PUT;

@@ -236,6 +236,32 @@ static bool uses_address(const struct cfg_corosync_node *node, const char *addre
     return false;
 }
 
+static enum atl_code check_link(const struct cfg_corosync_node *other, const struct cfg_corosync_node *node,
+                                unsigned int link, struct atl_error *err)
+{
+    const char *field = link == 0 ? "link0" : "link1";
+    if ((other->links[link] == NULL) != (node->links[link] == NULL))
+        return atl_fail(err, ATL_E_INVALID, field, "every node needs the same links, and '%s' %s link%u",
+                        other->name, other->links[link] == NULL ? "has no" : "has a", link);
+    if (node->links[link] != NULL && uses_address(other, node->links[link]))
+        return atl_fail(err, ATL_E_EXISTS, field, "%s is an address of '%s'", node->links[link], other->name);
+    return ATL_OK;
+}
+
+/* Can both be in one cluster? */
+static enum atl_code check_other(const struct cfg_corosync_node *other, const struct cfg_corosync_node *node,
+                                 struct atl_error *err)
+{
+    if (strcmp(other->name, node->name) == 0)
+        return atl_fail(err, ATL_E_EXISTS, "node", "a node named '%s' is in the cluster", node->name);
+    if (node->id != 0 && other->id == node->id)
+        return atl_fail(err, ATL_E_EXISTS, "nodeid", "node id %u is that of '%s'", node->id, other->name);
+    enum atl_code code = ATL_OK;
+    for (unsigned int link = 0; link < CFG_LINKS_MAX && code == ATL_OK; link++)
+        code = check_link(other, node, link, err);
+    return code;
+}
+
 static enum atl_code check_new(const struct cfg_corosync *conf, const struct cfg_corosync_node *node,
                                struct atl_error *err)
 {
@@ -244,23 +270,10 @@ static enum atl_code check_new(const struct cfg_corosync *conf, const struct cfg
                         CFG_NODES_MAX);
     if (node->links[0] == NULL)
         return atl_fail(err, ATL_E_INVALID, "link0", "an address for link0 is needed");
-    for (size_t i = 0; i < conf->count; i++) {
-        const struct cfg_corosync_node *other = &conf->nodes[i];
-        if (strcmp(other->name, node->name) == 0)
-            return atl_fail(err, ATL_E_EXISTS, "node", "a node named '%s' is in the cluster", node->name);
-        if (node->id != 0 && other->id == node->id)
-            return atl_fail(err, ATL_E_EXISTS, "nodeid", "node id %u is that of '%s'", node->id, other->name);
-        for (unsigned int link = 0; link < CFG_LINKS_MAX; link++) {
-            if ((other->links[link] == NULL) != (node->links[link] == NULL))
-                return atl_fail(err, ATL_E_INVALID, link == 0 ? "link0" : "link1",
-                                "every node needs the same links, and '%s' %s link%u", other->name,
-                                other->links[link] == NULL ? "has no" : "has a", link);
-            if (node->links[link] != NULL && uses_address(other, node->links[link]))
-                return atl_fail(err, ATL_E_EXISTS, link == 0 ? "link0" : "link1", "%s is an address of '%s'",
-                                node->links[link], other->name);
-        }
-    }
-    return ATL_OK;
+    enum atl_code code = ATL_OK;
+    for (size_t i = 0; i < conf->count && code == ATL_OK; i++)
+        code = check_other(&conf->nodes[i], node, err);
+    return code;
 }
 
 static uint32_t free_id(const struct cfg_corosync *conf)
