@@ -212,16 +212,18 @@ static void calls_to_a_process_that_stands_still_end_soon(void **state)
 static void what_waited_past_its_time_is_not_carried_out(void **state)
 {
     struct fixture *f = *state;
-    call(f, TEST_COUNT, 0);
-    wait_answers(f, 1);
-    assert_int_equal(f->number, 1);
+    for (size_t i = 1; i <= 10; i++) { /* the quickest of them is what no age looks like */
+        call(f, TEST_COUNT, 0);
+        wait_answers(f, i);
+        assert_int_equal(f->number, i);
+    }
     assert_int_equal(kill(f->child, SIGSTOP), 0);
     for (int i = 0; i < 10; i++)
         call(f, TEST_COUNT, 200 * ATL_MS);
-    wait_answers(f, 11);
+    wait_answers(f, 20);
     usleep(100000);
     assert_int_equal(kill(f->child, SIGCONT), 0); /* before the heartbeat cuts the connection */
-    size_t wanted = 12;
+    size_t wanted = 21;
     call(f, TEST_COUNT, 0);
     wait_answers(f, wanted);
     while (f->code == ATL_E_UNAVAILABLE) { /* unless the machine is so slow that it did */
@@ -229,7 +231,7 @@ static void what_waited_past_its_time_is_not_carried_out(void **state)
         wait_answers(f, ++wanted);
     }
     assert_int_equal(f->code, ATL_OK);
-    assert_int_equal(f->number, 2); /* none of the ten */
+    assert_int_equal(f->number, 11); /* none of the ten */
 }
 
 static void a_killed_process_ends_calls_at_once_and_the_next_one_is_found(void **state)
