@@ -11,6 +11,7 @@ struct cfg_watchers;
 struct cfg_locks;
 struct cfg_identity;
 struct cfg_view;
+struct cfg_reach;
 
 struct cfg {
     const struct atl_program *program;
@@ -22,6 +23,7 @@ struct cfg {
     struct cfg_locks *locks;
     struct cfg_identity *identity;
     struct cfg_view *view;
+    struct cfg_reach *reach;
 };
 
 /* Answers with an error made on the spot. */

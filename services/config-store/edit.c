@@ -14,6 +14,47 @@ void cfg_edit_begin(struct cfg_edit *edit, struct cfg *cfg, struct atl_request *
     edit->acl = atl_acl_parse(text, size, atl_request_arena(request), NULL);
 }
 
+static void end_turn(struct cfg *cfg, const struct cfg_edit *edit)
+{
+    if (cfg_store_turns(cfg->store) != NULL)
+        cfg_turns_end(cfg_store_turns(cfg->store), edit != NULL && edit->tries > 1);
+}
+
+/* What the request holds may be gone when fn has answered it. */
+static void prepare(struct cfg_edit *edit)
+{
+    struct cfg *cfg = edit->cfg;
+    struct cfg_edit start = *edit;
+    cfg_edit_begin(edit, cfg, start.request);
+    edit->fn = start.fn;
+    edit->wish = start.wish;
+    edit->tries = start.tries + 1;
+    if (!start.fn(edit, start.wish))
+        end_turn(cfg, NULL);
+}
+
+static void on_turn(void *user)
+{
+    struct cfg_edit *edit = user;
+    struct cfg *cfg = edit->cfg;
+    if (atl_request_remaining(edit->request) > 0) {
+        prepare(edit);
+        return;
+    }
+    cfg_refuse(edit->request, ATL_E_DEADLINE, NULL, "too many changes were ahead of this one");
+    end_turn(cfg, NULL);
+}
+
+void cfg_edit_run(struct cfg *cfg, struct atl_request *request, cfg_edit_fn *fn, const void *wish)
+{
+    struct cfg_edit *edit = atl_arena_new(atl_request_arena(request), struct cfg_edit);
+    *edit = (struct cfg_edit){.cfg = cfg, .request = request, .fn = fn, .wish = wish};
+    if (cfg_store_turns(cfg->store) != NULL)
+        cfg_turns_wait(cfg_store_turns(cfg->store), on_turn, edit);
+    else
+        prepare(edit);
+}
+
 static void write_file(struct cfg_edit *edit, const char *path, struct atl_buf *text)
 {
     atl_assert(edit->op_count < CFG_EDIT_FILES);
@@ -64,10 +105,24 @@ void cfg_edit_drop_tokens(struct cfg_edit *edit, const char *user)
     write_file(edit, CFG_TOKENS, &text);
 }
 
+static void on_written(const struct cfg_store_result *result, void *user)
+{
+    struct cfg_edit *edit = user;
+    if (result->code == ATL_E_CONFLICT && edit->tries < CFG_TRIES_MAX &&
+        atl_request_remaining(edit->request) > 0) {
+        prepare(edit);
+        return;
+    }
+    end_turn(edit->cfg, edit);
+    edit->done(result, edit->user); /* frees the edit with its request */
+}
+
 void cfg_edit_commit(struct cfg_edit *edit, cfg_store_done_fn *fn, void *user)
 {
     const struct cfg_txn txn = {.ops = edit->ops, .op_count = edit->op_count};
-    cfg_store_txn(edit->cfg->store, &txn, atl_request_id(edit->request), fn, user);
+    edit->done = fn;
+    edit->user = user;
+    cfg_store_txn(edit->cfg->store, &txn, atl_request_id(edit->request), on_written, edit);
 }
 
 static void reply_nothing(const struct cfg_store_result *result, void *user)

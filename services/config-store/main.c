@@ -91,6 +91,7 @@ static enum atl_code build(struct cfg *cfg, struct atl_error *err)
     feed_all(cfg);
     cfg->watchers = cfg_watchers_new(cfg);
     cfg->locks = cfg_locks_new(cfg);
+    cfg->reach = cfg_reach_open(cfg);
     cfg->view = cfg_view_new(cfg);
     cfg_serve_store(cfg);
     cfg_serve_identity(cfg);
@@ -110,6 +111,7 @@ static void stop(void *self)
     cfg_watchers_free(&cfg->watchers);
     cfg_locks_free(&cfg->locks);
     cfg_view_free(&cfg->view);
+    cfg_reach_close(&cfg->reach);
     cfg_store_close(&cfg->store);
     atl_keeper_free(&cfg->keeper);
     free(cfg);

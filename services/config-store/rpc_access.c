@@ -411,7 +411,8 @@ static void handle_list_acl(struct atl_request *request, const ProtobufCMessage 
 }
 
 struct rule_change {
-    struct cfg_edit edit;
+    const Atoll__Access__V1__UpdateAclRequest *wish;
+    struct atl_acl *acl; /* to be changed */
     const char *path;
     const char *roles;
     bool propagate;
@@ -433,7 +434,7 @@ static enum atl_code check_subject(const struct atl_acl *acl, enum atl_subject_k
 static enum atl_code change_one(struct rule_change *change, enum atl_subject_kind kind, const char *name,
                                 struct atl_error *err)
 {
-    struct atl_acl *acl = change->edit.acl;
+    struct atl_acl *acl = change->acl;
     enum atl_code code = change->remove ? ATL_OK : check_subject(acl, kind, name, err);
     char *roles = atl_arena_strdup(acl->arena, change->roles);
     char *next = NULL;
@@ -459,7 +460,7 @@ static enum atl_code change_list(struct rule_change *change, enum atl_subject_ki
 {
     if (names == NULL)
         return ATL_OK;
-    char *copy = atl_arena_strdup(change->edit.acl->arena, names);
+    char *copy = atl_arena_strdup(change->acl->arena, names);
     char *next = NULL;
     enum atl_code code = ATL_OK;
     for (char *name = strtok_r(copy, ",; ", &next); name != NULL && code == ATL_OK;
@@ -468,13 +469,33 @@ static enum atl_code change_list(struct rule_change *change, enum atl_subject_ki
     return code;
 }
 
+static bool change_rules(struct cfg_edit *edit, const void *user)
+{
+    struct rule_change change = *(const struct rule_change *)user;
+    struct atl_error error;
+    change.acl = edit->acl;
+    enum atl_code code = change_list(&change, ATL_SUBJECT_USER, change.wish->users, &error);
+    if (code == ATL_OK)
+        code = change_list(&change, ATL_SUBJECT_GROUP, change.wish->groups, &error);
+    if (code == ATL_OK)
+        code = change_list(&change, ATL_SUBJECT_TOKEN, change.wish->tokens, &error);
+    if (code != ATL_OK) {
+        atl_request_fail(edit->request, &error, NULL);
+        return false;
+    }
+    cfg_edit_users(edit);
+    cfg_edit_finish(edit);
+    return true;
+}
+
 static void handle_update_acl(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Access__V1__UpdateAclRequest *wish = (const void *)input;
-    struct rule_change change = {.roles = wish->roles};
+    struct atl_arena *arena = atl_request_arena(request);
+    struct rule_change change = {.wish = wish, .roles = wish->roles};
     change.propagate = !wish->has_propagate || wish->propagate;
     change.remove = wish->has_delete_ && wish->delete_;
-    change.path = atl_acl_path(wish->path, atl_request_arena(request));
+    change.path = atl_acl_path(wish->path, arena);
     if (change.path == NULL) {
         cfg_refuse(request, ATL_E_INVALID, "path", "invalid ACL path '%s'", wish->path);
         return;
@@ -483,19 +504,7 @@ static void handle_update_acl(struct atl_request *request, const ProtobufCMessag
         cfg_refuse(request, ATL_E_INVALID, "users", "one of users, groups, tokens is needed");
         return;
     }
-    cfg_edit_begin(&change.edit, user, request);
-    struct atl_error error;
-    enum atl_code code = change_list(&change, ATL_SUBJECT_USER, wish->users, &error);
-    if (code == ATL_OK)
-        code = change_list(&change, ATL_SUBJECT_GROUP, wish->groups, &error);
-    if (code == ATL_OK)
-        code = change_list(&change, ATL_SUBJECT_TOKEN, wish->tokens, &error);
-    if (code != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
-        return;
-    }
-    cfg_edit_users(&change.edit);
-    cfg_edit_finish(&change.edit);
+    cfg_edit_run(user, request, change_rules, atl_arena_copy(arena, &change, sizeof change));
 }
 
 void cfg_serve_access(struct cfg *cfg)

@@ -108,6 +108,7 @@ struct setting { /* lives with the request */
     struct cfg *cfg;
     struct atl_request *request;
     const Atoll__Store__V1__SetPasswordRequest *input;
+    const char *hash;
 };
 
 static void reply_set(const struct cfg_store_result *result, void *user)
@@ -120,36 +121,38 @@ static void reply_set(const struct cfg_store_result *result, void *user)
         atl_request_reply(request, &reply.base);
 }
 
-static void store_password(const struct setting *setting, const char *hash)
+static bool store_password(struct cfg_edit *edit, const void *wish)
 {
+    const struct setting *setting = wish;
     const Atoll__Store__V1__SetPasswordRequest *input = setting->input;
-    struct cfg_edit edit;
-    cfg_edit_begin(&edit, setting->cfg, setting->request);
-    if (atl_acl_user(edit.acl, input->userid) == NULL) {
+    if (atl_acl_user(edit->acl, input->userid) == NULL) {
         if (!input->has_create || !input->create) {
-            cfg_refuse(setting->request, ATL_E_ABSENT, "userid", "no such user ('%s')", input->userid);
-            return;
+            cfg_refuse(edit->request, ATL_E_ABSENT, "userid", "no such user ('%s')", input->userid);
+            return false;
         }
-        (void)atl_acl_add_user(edit.acl, input->userid);
+        (void)atl_acl_add_user(edit->acl, input->userid);
     }
     if (input->has_administrator && input->administrator)
-        atl_acl_add_rule(edit.acl, &(const struct atl_rule){.path = "/",
-                                                            .subject = input->userid,
-                                                            .role = "Administrator",
-                                                            .kind = ATL_SUBJECT_USER,
-                                                            .propagate = true});
-    cfg_edit_users(&edit);
-    cfg_edit_password(&edit, input->userid, hash);
-    cfg_edit_commit(&edit, reply_set, setting->request);
+        atl_acl_add_rule(edit->acl, &(const struct atl_rule){.path = "/",
+                                                             .subject = input->userid,
+                                                             .role = "Administrator",
+                                                             .kind = ATL_SUBJECT_USER,
+                                                             .propagate = true});
+    cfg_edit_users(edit);
+    cfg_edit_password(edit, input->userid, setting->hash);
+    cfg_edit_commit(edit, reply_set, edit->request);
+    return true;
 }
 
 static void on_hashed(const struct cfg_check_result *result, void *user)
 {
-    const struct setting *setting = user;
-    if (result->code != ATL_OK)
+    struct setting *setting = user;
+    if (result->code != ATL_OK) {
         atl_request_fail(setting->request, &result->error, NULL);
-    else
-        store_password(setting, result->hash);
+        return;
+    }
+    setting->hash = atl_arena_strdup(atl_request_arena(setting->request), result->hash);
+    cfg_edit_run(setting->cfg, setting->request, store_password, setting);
 }
 
 static void handle_set_password(struct atl_request *request, const ProtobufCMessage *input, void *user)

@@ -149,33 +149,37 @@ static bool pool_id_valid(const char *id)
            id[length - 1] != '/' && strstr(id, "//") == NULL;
 }
 
+static bool create_pool(struct cfg_edit *edit, const void *input)
+{
+    const Atoll__Pool__V1__CreatePoolRequest *wish = input;
+    struct atl_arena *arena = atl_request_arena(edit->request);
+    if (atl_acl_pool(edit->acl, wish->poolid) != NULL) {
+        cfg_refuse(edit->request, ATL_E_EXISTS, "poolid", "create pool failed: pool '%s' already exists",
+                   wish->poolid);
+        return false;
+    }
+    const char *slash = strrchr(wish->poolid, '/');
+    const char *parent =
+        slash == NULL ? NULL : atl_arena_strndup(arena, wish->poolid, (size_t)(slash - wish->poolid));
+    if (parent != NULL && atl_acl_pool(edit->acl, parent) == NULL) {
+        cfg_refuse(edit->request, ATL_E_INVALID, "poolid", "parent pool '%s' does not exist", parent);
+        return false;
+    }
+    struct atl_pool *pool = atl_acl_add_pool(edit->acl, wish->poolid);
+    if (wish->comment != NULL)
+        pool->comment = atl_arena_strdup(arena, wish->comment);
+    cfg_edit_users(edit);
+    cfg_edit_finish(edit);
+    return true;
+}
+
 static void handle_create(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Pool__V1__CreatePoolRequest *wish = (const void *)input;
-    if (!pool_id_valid(wish->poolid)) {
+    if (pool_id_valid(wish->poolid))
+        cfg_edit_run(user, request, create_pool, wish);
+    else
         cfg_refuse(request, ATL_E_INVALID, "poolid", "'%s' cannot be the name of a pool", wish->poolid);
-        return;
-    }
-    struct cfg_edit edit;
-    cfg_edit_begin(&edit, user, request);
-    if (atl_acl_pool(edit.acl, wish->poolid) != NULL) {
-        cfg_refuse(request, ATL_E_EXISTS, "poolid", "create pool failed: pool '%s' already exists",
-                   wish->poolid);
-        return;
-    }
-    const char *slash = strrchr(wish->poolid, '/');
-    const char *parent = slash == NULL ? NULL
-                                       : atl_arena_strndup(atl_request_arena(request), wish->poolid,
-                                                           (size_t)(slash - wish->poolid));
-    if (parent != NULL && atl_acl_pool(edit.acl, parent) == NULL) {
-        cfg_refuse(request, ATL_E_INVALID, "poolid", "parent pool '%s' does not exist", parent);
-        return;
-    }
-    struct atl_pool *pool = atl_acl_add_pool(edit.acl, wish->poolid);
-    if (wish->comment != NULL)
-        pool->comment = atl_arena_strdup(atl_request_arena(request), wish->comment);
-    cfg_edit_users(&edit);
-    cfg_edit_finish(&edit);
 }
 
 struct pool_change { /* the same for both ways to name the pool */
@@ -190,7 +194,7 @@ struct pool_change { /* the same for both ways to name the pool */
 struct changing { /* one that is under way */
     const struct pool_change *wish;
     struct cfg *cfg;
-    struct cfg_edit edit;
+    struct cfg_edit *edit;
     struct atl_pool *pool;
 };
 
@@ -198,8 +202,8 @@ struct changing { /* one that is under way */
 static enum atl_code need(const struct changing *changing, const char *folder, const char *id,
                           const char *privilege, struct atl_error *err)
 {
-    return atl_keeper_need(changing->cfg->keeper, atl_request_principal(changing->edit.request),
-                           atl_arena_format(changing->edit.acl->arena, "%s%s", folder, id),
+    return atl_keeper_need(changing->cfg->keeper, atl_request_principal(changing->edit->request),
+                           atl_arena_format(changing->edit->acl->arena, "%s%s", folder, id),
                            (const char *const[]){privilege, NULL}, err);
 }
 
@@ -213,7 +217,7 @@ static bool take_out(struct atl_list *members, const char *id)
 /* A guest is in one pool at most. */
 static enum atl_code change_guest(struct changing *changing, const char *id, struct atl_error *err)
 {
-    struct atl_acl *acl = changing->edit.acl;
+    struct atl_acl *acl = changing->edit->acl;
     struct atl_pool *pool = changing->pool;
     if (changing->wish->remove)
         return take_out(&pool->guests, id)
@@ -249,7 +253,7 @@ static enum atl_code change_storage(struct changing *changing, const char *id, s
                    : atl_fail(err, ATL_E_INVALID, "storage", "Storage '%s' is not a pool member", id);
     enum atl_code code = need(changing, "/storage/", id, "Datastore.Allocate", err);
     if (code == ATL_OK)
-        atl_list_add(&pool->storages, id, changing->edit.acl->arena);
+        atl_list_add(&pool->storages, id, changing->edit->acl->arena);
     return code;
 }
 
@@ -260,7 +264,7 @@ static enum atl_code change_each(struct changing *changing, const char *names, c
 {
     if (names == NULL)
         return ATL_OK;
-    char *copy = atl_arena_strdup(changing->edit.acl->arena, names);
+    char *copy = atl_arena_strdup(changing->edit->acl->arena, names);
     char *next = NULL;
     enum atl_code code = ATL_OK;
     for (char *id = strtok_r(copy, ",; ", &next); id != NULL && code == ATL_OK;
@@ -269,28 +273,35 @@ static enum atl_code change_each(struct changing *changing, const char *names, c
     return code;
 }
 
-static void update(struct cfg *cfg, struct atl_request *request, const struct pool_change *change)
+static bool change_pool(struct cfg_edit *edit, const void *wish)
 {
-    struct changing changing = {.wish = change, .cfg = cfg};
-    (void)cfg_store_tree(cfg->store);
-    cfg_edit_begin(&changing.edit, cfg, request);
-    changing.pool = atl_acl_pool(changing.edit.acl, change->poolid);
+    const struct pool_change *change = wish;
+    struct changing changing = {.wish = change, .cfg = edit->cfg, .edit = edit};
+    changing.pool = atl_acl_pool(edit->acl, change->poolid);
     if (changing.pool == NULL) {
-        cfg_refuse(request, ATL_E_ABSENT, "poolid", "pool '%s' does not exist", change->poolid);
-        return;
+        cfg_refuse(edit->request, ATL_E_ABSENT, "poolid", "pool '%s' does not exist", change->poolid);
+        return false;
     }
     if (change->comment != NULL)
-        changing.pool->comment = atl_arena_strdup(changing.edit.acl->arena, change->comment);
+        changing.pool->comment = atl_arena_strdup(edit->acl->arena, change->comment);
     struct atl_error error;
     enum atl_code code = change_each(&changing, change->vms, change_guest, &error);
     if (code == ATL_OK)
         code = change_each(&changing, change->storages, change_storage, &error);
     if (code != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
-        return;
+        atl_request_fail(edit->request, &error, NULL);
+        return false;
     }
-    cfg_edit_users(&changing.edit);
-    cfg_edit_finish(&changing.edit);
+    cfg_edit_users(edit);
+    cfg_edit_finish(edit);
+    return true;
+}
+
+static void update(struct cfg *cfg, struct atl_request *request, const struct pool_change *change)
+{
+    (void)cfg_store_tree(cfg->store);
+    cfg_edit_run(cfg, request, change_pool,
+                 atl_arena_copy(atl_request_arena(request), change, sizeof *change));
 }
 
 static void handle_update(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -317,39 +328,43 @@ static void handle_update_by_id(struct atl_request *request, const ProtobufCMess
                                        .move = wish->has_allow_move && wish->allow_move});
 }
 
-static void delete_pool(struct cfg *cfg, struct atl_request *request, const char *poolid)
+static bool delete_pool(struct cfg_edit *edit, const void *wish)
 {
-    struct cfg_edit edit;
-    cfg_edit_begin(&edit, cfg, request);
-    const struct atl_pool *pool = atl_acl_pool(edit.acl, poolid);
+    const char *poolid = wish;
+    const struct atl_pool *pool = atl_acl_pool(edit->acl, poolid);
     if (pool == NULL) {
-        cfg_refuse(request, ATL_E_ABSENT, "poolid", "delete pool failed: pool '%s' does not exist", poolid);
-        return;
+        cfg_refuse(edit->request, ATL_E_ABSENT, "poolid", "delete pool failed: pool '%s' does not exist",
+                   poolid);
+        return false;
     }
     if (pool->guests.count > 0 || pool->storages.count > 0) {
-        cfg_refuse(request, ATL_E_STATE, "poolid", "delete pool failed: pool '%s' is not empty", poolid);
-        return;
+        cfg_refuse(edit->request, ATL_E_STATE, "poolid", "delete pool failed: pool '%s' is not empty",
+                   poolid);
+        return false;
     }
     size_t length = strlen(poolid);
-    for (size_t i = 0; i < edit.acl->pool_count; i++)
-        if (strncmp(edit.acl->pools[i].id, poolid, length) == 0 && edit.acl->pools[i].id[length] == '/') {
-            cfg_refuse(request, ATL_E_STATE, "poolid", "delete pool failed: pool '%s' holds pool '%s'",
-                       poolid, edit.acl->pools[i].id);
-            return;
+    for (size_t i = 0; i < edit->acl->pool_count; i++)
+        if (strncmp(edit->acl->pools[i].id, poolid, length) == 0 && edit->acl->pools[i].id[length] == '/') {
+            cfg_refuse(edit->request, ATL_E_STATE, "poolid", "delete pool failed: pool '%s' holds pool '%s'",
+                       poolid, edit->acl->pools[i].id);
+            return false;
         }
-    atl_acl_drop_pool(edit.acl, poolid);
-    cfg_edit_users(&edit);
-    cfg_edit_finish(&edit);
+    atl_acl_drop_pool(edit->acl, poolid);
+    cfg_edit_users(edit);
+    cfg_edit_finish(edit);
+    return true;
 }
 
 static void handle_delete(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
-    delete_pool(user, request, ((const Atoll__Pool__V1__DeletePoolRequest *)(const void *)input)->poolid);
+    cfg_edit_run(user, request, delete_pool,
+                 ((const Atoll__Pool__V1__DeletePoolRequest *)(const void *)input)->poolid);
 }
 
 static void handle_delete_by_id(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
-    delete_pool(user, request, ((const Atoll__Pool__V1__DeletePoolByIdRequest *)(const void *)input)->poolid);
+    cfg_edit_run(user, request, delete_pool,
+                 ((const Atoll__Pool__V1__DeletePoolByIdRequest *)(const void *)input)->poolid);
 }
 
 void cfg_serve_pools(struct cfg *cfg)

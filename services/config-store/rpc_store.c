@@ -7,6 +7,7 @@
 #include "atoll/task/v1/common.pb-c.h"
 #include "cfg.h"
 #include "core/options.h"
+#include "edit.h"
 #include "identity.h"
 #include "pure/arena.h"
 
@@ -291,40 +292,79 @@ static enum atl_code take_txn(struct cfg *cfg, const char *service,
     return code == ATL_OK ? follow_guests(cfg, message, txn, ops, arena, err) : code;
 }
 
-struct txn_answer {
+struct writing { /* lives with the request */
     struct cfg *cfg;
     struct atl_request *request;
+    const Atoll__Store__V1__TxnRequest *input;
+    unsigned int tries;
+    bool turn; /* it changes user.cfg, too, and it is its turn */
 };
+
+static void try_txn(struct writing *writing);
+
+static void end_turn(const struct writing *writing)
+{
+    if (writing->turn)
+        cfg_turns_end(cfg_store_turns(writing->cfg->store), writing->tries > 0);
+}
 
 static void answer_txn(const struct cfg_store_result *result, void *user)
 {
-    const struct txn_answer *answer = user;
+    struct writing *writing = user;
+    size_t asked = writing->input->n_operation;
+    bool ours =
+        result->code == ATL_E_CONFLICT && result->changed != NULL && strcmp(result->changed, CFG_USERS) == 0;
+    for (size_t i = 0; ours && i < asked; i++) /* user.cfg as the caller himself wrote it is his affair */
+        ours = strcmp(writing->input->operation[i]->path, CFG_USERS) != 0;
+    if (ours && ++writing->tries < CFG_TRIES_MAX && atl_request_remaining(writing->request) > 0) {
+        try_txn(writing);
+        return;
+    }
+    end_turn(writing);
     if (result->code != ATL_OK) {
-        atl_request_fail(answer->request, &result->error, NULL);
+        atl_request_fail(writing->request, &result->error, NULL);
         return;
     }
     Atoll__Store__V1__TxnReply reply = ATOLL__STORE__V1__TXN_REPLY__INIT;
-    reply.revision = cfg_new_revision(atl_request_arena(answer->request),
-                                      cfg_store_revision(answer->cfg->store).epoch, result->number);
+    reply.revision = cfg_new_revision(atl_request_arena(writing->request),
+                                      cfg_store_revision(writing->cfg->store).epoch, result->number);
     reply.has_repeated_request = 1;
     reply.repeated_request = result->repeated;
-    atl_request_reply(answer->request, &reply.base);
+    atl_request_reply(writing->request, &reply.base);
+}
+
+static void on_turn(void *user)
+{
+    struct writing *writing = user;
+    writing->turn = true;
+    try_txn(writing);
+}
+
+static void try_txn(struct writing *writing)
+{
+    struct atl_request *request = writing->request;
+    struct cfg_turns *turns = cfg_store_turns(writing->cfg->store);
+    struct cfg_txn txn;
+    struct atl_error error;
+    enum atl_code code = take_txn(writing->cfg, atl_request_principal(request)->service, writing->input,
+                                  atl_request_arena(request), &txn, &error);
+    if (code == ATL_OK && atl_request_remaining(request) <= 0)
+        code = atl_fail(&error, ATL_E_DEADLINE, NULL, "too many changes were ahead of this one");
+    if (code != ATL_OK) {
+        end_turn(writing);
+        atl_request_fail(request, &error, NULL);
+    } else if (txn.op_count > writing->input->n_operation && turns != NULL && !writing->turn) {
+        cfg_turns_wait(turns, on_turn, writing);
+    } else {
+        cfg_store_txn(writing->cfg->store, &txn, atl_request_id(request), answer_txn, writing);
+    }
 }
 
 static void handle_txn(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
-    struct cfg *cfg = user;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct cfg_txn txn;
-    struct atl_error error;
-    if (take_txn(cfg, atl_request_principal(request)->service, (const void *)input, arena, &txn, &error) !=
-        ATL_OK) {
-        atl_request_fail(request, &error, NULL);
-        return;
-    }
-    struct txn_answer *answer = atl_arena_new(arena, struct txn_answer);
-    *answer = (struct txn_answer){.cfg = cfg, .request = request};
-    cfg_store_txn(cfg->store, &txn, atl_request_id(request), answer_txn, answer);
+    struct writing *writing = atl_arena_new(atl_request_arena(request), struct writing);
+    *writing = (struct writing){.cfg = user, .request = request, .input = (const void *)input};
+    try_txn(writing);
 }
 
 static void handle_next_id(struct atl_request *request, const ProtobufCMessage *input, void *user)

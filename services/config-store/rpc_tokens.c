@@ -66,14 +66,12 @@ void cfg_handle_get_token(struct atl_request *request, const ProtobufCMessage *i
     atl_request_reply(request, &reply.base);
 }
 
-/* Begins a change of the user's token and tells its full id; NULL: refused, answered. */
-static const char *begin_edit(struct atl_request *request, struct cfg *cfg, const char *userid,
-                              const char *tokenid, struct cfg_edit *edit)
+/* Begins a change of a user's token, if the caller may. */
+static void run(struct cfg *cfg, struct atl_request *request, const char *userid, cfg_edit_fn *fn,
+                const void *wish)
 {
-    if (!cfg_may_touch_user(request, userid))
-        return NULL;
-    cfg_edit_begin(edit, cfg, request);
-    return full_id(request, userid, tokenid);
+    if (cfg_may_touch_user(request, userid))
+        cfg_edit_run(cfg, request, fn, wish);
 }
 
 /* A new secret; what is kept of it is a salted hash. */
@@ -133,35 +131,39 @@ static void reply_created(const struct cfg_store_result *result, void *user)
     atl_request_reply(made->request, &reply.base);
 }
 
-void cfg_handle_create_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static bool create_token(struct cfg_edit *edit, const void *input)
 {
-    const Atoll__Access__V1__CreateTokenRequest *wish = (const void *)input;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct cfg_edit edit;
-    const char *id = begin_edit(request, user, wish->userid, wish->tokenid, &edit);
-    if (id == NULL)
-        return;
-    if (atl_acl_user(edit.acl, wish->userid) == NULL) {
+    const Atoll__Access__V1__CreateTokenRequest *wish = input;
+    struct atl_request *request = edit->request;
+    const char *id = full_id(request, wish->userid, wish->tokenid);
+    if (atl_acl_user(edit->acl, wish->userid) == NULL) {
         cfg_refuse(request, ATL_E_ABSENT, "userid", "no such user ('%s')", wish->userid);
-        return;
+        return false;
     }
     if (!atl_tokenid_valid(id)) {
         cfg_refuse(request, ATL_E_INVALID, "tokenid",
                    "must begin with a letter and have 2 to 32 letters, digits, ., _, -");
-        return;
+        return false;
     }
-    if (atl_acl_token(edit.acl, id) != NULL) {
+    if (atl_acl_token(edit->acl, id) != NULL) {
         cfg_refuse(request, ATL_E_EXISTS, "tokenid", "Token already exists.");
-        return;
+        return false;
     }
-    struct atl_token *token = atl_acl_add_token(edit.acl, id);
+    struct atl_token *token = atl_acl_add_token(edit->acl, id);
     token->separate = !wish->has_privsep || wish->privsep;
     token->expire = wish->has_expire ? wish->expire : 0;
-    token->comment = wish->comment != NULL ? atl_arena_strdup(arena, wish->comment) : "";
+    token->comment = wish->comment != NULL ? atl_arena_strdup(atl_request_arena(request), wish->comment) : "";
     struct token_made *made = new_made(request, token);
-    cfg_edit_users(&edit);
-    new_secret(&edit, id, made->secret);
-    cfg_edit_commit(&edit, reply_created, made);
+    cfg_edit_users(edit);
+    new_secret(edit, id, made->secret);
+    cfg_edit_commit(edit, reply_created, made);
+    return true;
+}
+
+void cfg_handle_create_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Access__V1__CreateTokenRequest *wish = (const void *)input;
+    run(user, request, wish->userid, create_token, wish);
 }
 
 static void reply_updated(const struct cfg_store_result *result, void *user)
@@ -184,49 +186,57 @@ static void reply_updated(const struct cfg_store_result *result, void *user)
     atl_request_reply(made->request, &reply.base);
 }
 
-void cfg_handle_update_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static bool update_token(struct cfg_edit *edit, const void *input)
 {
-    const Atoll__Access__V1__UpdateTokenRequest *wish = (const void *)input;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct cfg_edit edit;
-    const char *id = begin_edit(request, user, wish->userid, wish->tokenid, &edit);
-    if (id == NULL)
-        return;
-    struct atl_token *token = atl_acl_token(edit.acl, id);
+    const Atoll__Access__V1__UpdateTokenRequest *wish = input;
+    struct atl_request *request = edit->request;
+    const char *id = full_id(request, wish->userid, wish->tokenid);
+    struct atl_token *token = atl_acl_token(edit->acl, id);
     if (token == NULL) {
         no_such_token(request, id);
-        return;
+        return false;
     }
     if (wish->has_privsep)
         token->separate = wish->privsep;
     if (wish->has_expire)
         token->expire = wish->expire;
     if (wish->comment != NULL)
-        token->comment = atl_arena_strdup(arena, wish->comment);
+        token->comment = atl_arena_strdup(atl_request_arena(request), wish->comment);
     if (wish->delete_ != NULL && strstr(wish->delete_, "comment") != NULL)
         token->comment = "";
     if (wish->delete_ != NULL && strstr(wish->delete_, "expire") != NULL)
         token->expire = 0;
     struct token_made *made = new_made(request, token);
-    cfg_edit_users(&edit);
+    cfg_edit_users(edit);
     if (wish->has_regenerate && wish->regenerate)
-        new_secret(&edit, id, made->secret);
-    cfg_edit_commit(&edit, reply_updated, made);
+        new_secret(edit, id, made->secret);
+    cfg_edit_commit(edit, reply_updated, made);
+    return true;
+}
+
+void cfg_handle_update_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Access__V1__UpdateTokenRequest *wish = (const void *)input;
+    run(user, request, wish->userid, update_token, wish);
+}
+
+static bool delete_token(struct cfg_edit *edit, const void *input)
+{
+    const Atoll__Access__V1__DeleteTokenRequest *wish = input;
+    const char *id = full_id(edit->request, wish->userid, wish->tokenid);
+    if (atl_acl_token(edit->acl, id) == NULL) {
+        no_such_token(edit->request, id);
+        return false;
+    }
+    atl_acl_drop_token(edit->acl, id);
+    cfg_edit_users(edit);
+    cfg_edit_token(edit, id, NULL);
+    cfg_edit_finish(edit);
+    return true;
 }
 
 void cfg_handle_delete_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Access__V1__DeleteTokenRequest *wish = (const void *)input;
-    struct cfg_edit edit;
-    const char *id = begin_edit(request, user, wish->userid, wish->tokenid, &edit);
-    if (id == NULL)
-        return;
-    if (atl_acl_token(edit.acl, id) == NULL) {
-        no_such_token(request, id);
-        return;
-    }
-    atl_acl_drop_token(edit.acl, id);
-    cfg_edit_users(&edit);
-    cfg_edit_token(&edit, id, NULL);
-    cfg_edit_finish(&edit);
+    run(user, request, wish->userid, delete_token, wish);
 }

@@ -214,44 +214,49 @@ struct creating { /* lives with the request */
     struct cfg *cfg;
     struct atl_request *request;
     const Atoll__Access__V1__CreateUserRequest *input;
+    const char *hash; /* of the password; NULL: none */
 };
 
-static void create_user(const struct creating *creating, const char *hash)
+static bool create_user(struct cfg_edit *edit, const void *wish)
 {
+    const struct creating *creating = wish;
     const Atoll__Access__V1__CreateUserRequest *input = creating->input;
-    struct cfg_edit edit;
-    cfg_edit_begin(&edit, creating->cfg, creating->request);
-    if (atl_acl_user(edit.acl, input->userid) != NULL) {
-        cfg_refuse(creating->request, ATL_E_EXISTS, "userid", "create user failed: user '%s' already exists",
+    if (atl_acl_user(edit->acl, input->userid) != NULL) {
+        cfg_refuse(edit->request, ATL_E_EXISTS, "userid", "create user failed: user '%s' already exists",
                    input->userid);
-        return;
+        return false;
     }
-    struct atl_user *made = atl_acl_add_user(edit.acl, input->userid);
+    struct atl_user *made = atl_acl_add_user(edit->acl, input->userid);
     made->enabled = !input->has_enable || input->enable;
     made->expire = input->has_expire ? input->expire : 0;
-    set_text(edit.acl, &made->firstname, input->firstname);
-    set_text(edit.acl, &made->lastname, input->lastname);
-    set_text(edit.acl, &made->email, input->email);
-    set_text(edit.acl, &made->comment, input->comment);
-    set_text(edit.acl, &made->keys, input->keys);
+    set_text(edit->acl, &made->firstname, input->firstname);
+    set_text(edit->acl, &made->lastname, input->lastname);
+    set_text(edit->acl, &made->email, input->email);
+    set_text(edit->acl, &made->comment, input->comment);
+    set_text(edit->acl, &made->keys, input->keys);
     struct atl_error error;
-    if (input->groups != NULL && set_groups(edit.acl, input->userid, input->groups, true, &error) != ATL_OK) {
-        atl_request_fail(creating->request, &error, NULL);
-        return;
+    if (input->groups != NULL &&
+        set_groups(edit->acl, input->userid, input->groups, true, &error) != ATL_OK) {
+        atl_request_fail(edit->request, &error, NULL);
+        return false;
     }
-    cfg_edit_users(&edit);
-    if (strcmp(strrchr(input->userid, '@'), "@pve") == 0)
-        cfg_edit_password(&edit, input->userid, hash); /* none: what an earlier user of the name had goes */
-    cfg_edit_finish(&edit);
+    cfg_edit_users(edit);
+    if (strcmp(strrchr(input->userid, '@'), "@pve") ==
+        0) /* no hash: what an earlier user of the name had goes */
+        cfg_edit_password(edit, input->userid, creating->hash);
+    cfg_edit_finish(edit);
+    return true;
 }
 
 static void on_created_hash(const struct cfg_check_result *result, void *user)
 {
-    const struct creating *creating = user;
-    if (result->code != ATL_OK)
+    struct creating *creating = user;
+    if (result->code != ATL_OK) {
         atl_request_fail(creating->request, &result->error, NULL);
-    else
-        create_user(creating, result->hash);
+        return;
+    }
+    creating->hash = atl_arena_strdup(atl_request_arena(creating->request), result->hash);
+    cfg_edit_run(creating->cfg, creating->request, create_user, creating);
 }
 
 void cfg_handle_create_user(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -267,7 +272,7 @@ void cfg_handle_create_user(struct atl_request *request, const ProtobufCMessage 
         return;
     }
     if (wish->password == NULL) {
-        create_user(creating, NULL);
+        cfg_edit_run(cfg, request, create_user, creating);
         return;
     }
     if (strcmp(realm, "@pve") != 0) {
@@ -282,56 +287,66 @@ void cfg_handle_create_user(struct atl_request *request, const ProtobufCMessage 
         atl_request_fail(request, &error, NULL);
 }
 
-void cfg_handle_update_user(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static bool update_user(struct cfg_edit *edit, const void *input)
 {
-    const Atoll__Access__V1__UpdateUserRequest *wish = (const void *)input;
-    struct cfg_edit edit;
-    if (!cfg_may_touch_user(request, wish->userid))
-        return;
-    cfg_edit_begin(&edit, user, request);
-    struct atl_user *entry = atl_acl_user(edit.acl, wish->userid);
+    const Atoll__Access__V1__UpdateUserRequest *wish = input;
+    struct atl_user *entry = atl_acl_user(edit->acl, wish->userid);
     if (entry == NULL) {
-        cfg_refuse(request, ATL_E_ABSENT, "userid", "update user failed: no such user ('%s')", wish->userid);
-        return;
+        cfg_refuse(edit->request, ATL_E_ABSENT, "userid", "update user failed: no such user ('%s')",
+                   wish->userid);
+        return false;
     }
     if (wish->has_enable)
         entry->enabled = wish->enable;
     if (wish->has_expire)
         entry->expire = wish->expire;
-    set_text(edit.acl, &entry->firstname, wish->firstname);
-    set_text(edit.acl, &entry->lastname, wish->lastname);
-    set_text(edit.acl, &entry->email, wish->email);
-    set_text(edit.acl, &entry->comment, wish->comment);
-    set_text(edit.acl, &entry->keys, wish->keys);
+    set_text(edit->acl, &entry->firstname, wish->firstname);
+    set_text(edit->acl, &entry->lastname, wish->lastname);
+    set_text(edit->acl, &entry->email, wish->email);
+    set_text(edit->acl, &entry->comment, wish->comment);
+    set_text(edit->acl, &entry->keys, wish->keys);
     struct atl_error error;
-    if (wish->groups != NULL && set_groups(edit.acl, wish->userid, wish->groups,
+    if (wish->groups != NULL && set_groups(edit->acl, wish->userid, wish->groups,
                                            wish->has_append && wish->append, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
-        return;
+        atl_request_fail(edit->request, &error, NULL);
+        return false;
     }
-    cfg_edit_users(&edit);
-    cfg_edit_finish(&edit);
+    cfg_edit_users(edit);
+    cfg_edit_finish(edit);
+    return true;
+}
+
+void cfg_handle_update_user(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Access__V1__UpdateUserRequest *wish = (const void *)input;
+    if (cfg_may_touch_user(request, wish->userid))
+        cfg_edit_run(user, request, update_user, wish);
+}
+
+static bool delete_user(struct cfg_edit *edit, const void *input)
+{
+    const Atoll__Access__V1__DeleteUserRequest *wish = input;
+    if (atl_acl_user(edit->acl, wish->userid) == NULL) {
+        cfg_refuse(edit->request, ATL_E_ABSENT, "userid", "delete user failed: no such user ('%s')",
+                   wish->userid);
+        return false;
+    }
+    atl_acl_drop_user(edit->acl, wish->userid);
+    cfg_edit_users(edit);
+    cfg_edit_drop_tokens(edit, wish->userid);
+    if (strcmp(strrchr(wish->userid, '@'), "@pve") == 0)
+        cfg_edit_password(edit, wish->userid, NULL);
+    cfg_edit_finish(edit);
+    return true;
 }
 
 void cfg_handle_delete_user(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Access__V1__DeleteUserRequest *wish = (const void *)input;
-    struct cfg_edit edit;
-    if (strcmp(wish->userid, "root@pam") == 0) {
+    if (strcmp(wish->userid, "root@pam") == 0)
         cfg_refuse(request, ATL_E_STATE, "userid", "delete user failed: root@pam cannot be deleted");
-        return;
-    }
-    cfg_edit_begin(&edit, user, request);
-    if (atl_acl_user(edit.acl, wish->userid) == NULL) {
-        cfg_refuse(request, ATL_E_ABSENT, "userid", "delete user failed: no such user ('%s')", wish->userid);
-        return;
-    }
-    atl_acl_drop_user(edit.acl, wish->userid);
-    cfg_edit_users(&edit);
-    cfg_edit_drop_tokens(&edit, wish->userid);
-    if (strcmp(strrchr(wish->userid, '@'), "@pve") == 0)
-        cfg_edit_password(&edit, wish->userid, NULL);
-    cfg_edit_finish(&edit);
+    else
+        cfg_edit_run(user, request, delete_user, wish);
 }
 
 /* --- passwords
@@ -341,12 +356,25 @@ struct changing { /* lives with the request */
     struct cfg *cfg;
     struct atl_request *request;
     const char *userid;
+    const char *hash;
     bool by_pam; /* which has changed it itself */
 };
 
+static bool change_password(struct cfg_edit *edit, const void *wish)
+{
+    const struct changing *changing = wish;
+    if (atl_acl_user(edit->acl, changing->userid) == NULL) {
+        cfg_refuse(edit->request, ATL_E_ABSENT, "userid", "no such user ('%s')", changing->userid);
+        return false;
+    }
+    cfg_edit_password(edit, changing->userid, changing->hash);
+    cfg_edit_finish(edit);
+    return true;
+}
+
 static void on_changed_hash(const struct cfg_check_result *result, void *user)
 {
-    const struct changing *changing = user;
+    struct changing *changing = user;
     if (result->code != ATL_OK) {
         struct atl_error error = result->error;
         if (result->code == ATL_E_UNAUTHENTICATED) /* his ticket is fine, only what he typed is wrong */
@@ -358,14 +386,8 @@ static void on_changed_hash(const struct cfg_check_result *result, void *user)
         cfg_reply_nothing(changing->request);
         return;
     }
-    struct cfg_edit edit;
-    cfg_edit_begin(&edit, changing->cfg, changing->request);
-    if (atl_acl_user(edit.acl, changing->userid) == NULL) {
-        cfg_refuse(changing->request, ATL_E_ABSENT, "userid", "no such user ('%s')", changing->userid);
-        return;
-    }
-    cfg_edit_password(&edit, changing->userid, result->hash);
-    cfg_edit_finish(&edit);
+    changing->hash = atl_arena_strdup(atl_request_arena(changing->request), result->hash);
+    cfg_edit_run(changing->cfg, changing->request, change_password, changing);
 }
 
 /* PAM is given the current password with the new one, whoever asks: so config-store cannot set one by itself.

@@ -12,6 +12,7 @@
 #include "drivers/shared.h"
 #include "io/bus.h"
 #include "io/loop.h"
+#include "turns.h"
 
 struct cfg_store;
 
@@ -30,6 +31,9 @@ struct cfg_store_result {
     struct atl_error error;
     uint64_t number; /* revision behind it */
     bool repeated;   /* the request id had been done before */
+    /* With ATL_E_CONFLICT: the first file the transaction touches that another node changed; borrowed.
+     * NULL: a compare of the caller's own does not hold. */
+    const char *changed;
 };
 typedef void cfg_store_done_fn(const struct cfg_store_result *result, void *user);
 
@@ -58,6 +62,8 @@ void cfg_store_settle(struct cfg_store *store);
 void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user);
 /* How old the tree may be: 0 with an engine of our own. ret_writable: will changes be taken? */
 atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable);
+/* In which changes of user.cfg take turns; NULL: an engine of our own needs none. */
+struct cfg_turns *cfg_store_turns(const struct cfg_store *store);
 /* The tree with what is queued: to prepare the next transaction on, never to answer from. */
 const struct cfg_tree *cfg_store_ahead(const struct cfg_store *store);
 const struct cfg_ring *cfg_store_ring(const struct cfg_store *store);

@@ -37,6 +37,7 @@ struct cfg_store {
     /* an engine that others write too; NULL: it is ours alone */
     const struct cfg_shared_driver *shared;
     void *shared_engine;
+    struct cfg_turns *turns;
     struct cfg_pending *pending; /* transactions that are decided elsewhere */
     size_t pending_count;
     struct cfg_tree fresh; /* a listing on its way */

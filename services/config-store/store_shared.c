@@ -118,6 +118,7 @@ enum atl_code cfg_shared_open(struct cfg_store *store, const struct cfg_store_op
                                          .request = feed_request,
                                          .changed = feed_changed};
     store->shared = options->shared;
+    store->turns = cfg_turns_new(store->loop);
     cfg_tree_init(&store->tree, 0);
     cfg_ring_init(&store->ring, 0);
     enum atl_code code = store->shared->open(&options->shared_options, &feed, &store->shared_engine, err);
@@ -139,13 +140,17 @@ enum atl_code cfg_shared_open(struct cfg_store *store, const struct cfg_store_op
     return ATL_OK;
 }
 
-static void pending_free(struct cfg_pending *pending)
+static void pending_unlink(struct cfg_pending *pending)
 {
     struct cfg_pending **link = &pending->store->pending;
     while (*link != pending)
         link = &(*link)->next;
     *link = pending->next;
     pending->store->pending_count--;
+}
+
+static void pending_free(struct cfg_pending *pending)
+{
     atl_arena_done(&pending->arena);
     free(pending);
 }
@@ -154,9 +159,18 @@ void cfg_shared_close(struct cfg_store *store)
 {
     if (store->shared_engine != NULL)
         store->shared->close(store->shared_engine);
-    while (store->pending != NULL)
-        pending_free(store->pending);
+    while (store->pending != NULL) {
+        struct cfg_pending *pending = store->pending;
+        pending_unlink(pending);
+        pending_free(pending);
+    }
+    cfg_turns_free(&store->turns);
     cfg_tree_done(&store->fresh);
+}
+
+struct cfg_turns *cfg_store_turns(const struct cfg_store *store)
+{
+    return store->turns;
 }
 
 atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable)
@@ -177,10 +191,9 @@ void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void 
 
 static void answer(struct cfg_pending *pending, const struct cfg_store_result *result)
 {
-    cfg_store_done_fn *fn = pending->fn;
-    void *user = pending->user;
+    pending_unlink(pending);
+    pending->fn(result, pending->user);
     pending_free(pending);
-    fn(result, user);
 }
 
 /* The file that is not as the caller saw it, or NULL. A blind write counts: it was made from what was seen.
@@ -207,9 +220,11 @@ static void lost(struct cfg_pending *pending)
     struct cfg_store_result result = {.code = ATL_OK};
     result.code = cfg_plan_make(&store->tree, &pending->txn, &pending->arena, &pending->plan, &result.error);
     const char *path = changed_file(pending);
-    if (result.code == ATL_OK && (path != NULL || pending->tries == TRIES_MAX))
+    if (result.code == ATL_OK && (path != NULL || pending->tries == TRIES_MAX)) {
+        result.changed = path;
         result.code = atl_fail(&result.error, ATL_E_CONFLICT, "path", "%s was changed meanwhile - try again",
                                path != NULL ? path : "the tree");
+    }
     if (result.code != ATL_OK) {
         answer(pending, &result);
         return;

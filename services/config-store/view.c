@@ -6,6 +6,7 @@
 
 #include "atoll/store/v1/status.atl.h"
 #include "identity.h"
+#include "reach.h"
 
 #define TICK (2 * ATL_SECOND)
 
@@ -44,22 +45,35 @@ static void on_tick(void *user)
     cfg_status_tick(view->status, atl_loop_now(view->cfg->loop));
 }
 
+/* Who says it: an agent of this node, or one of another node whose config-store passes it on; NULL: neither. */
+static const char *source_of(const struct cfg *cfg, const struct atl_principal *principal,
+                             const Atoll__Store__V1__PushRequest *push)
+{
+    bool relayed = strcmp(principal->service, "config-store") == 0;
+    const char *node = principal->node != NULL ? principal->node : cfg->program->node;
+    if (strcmp(push->node, node) != 0 || relayed != (principal->node != NULL))
+        return NULL;
+    return relayed ? push->source : principal->service;
+}
+
 static void handle_push(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct cfg *cfg = user;
     Atoll__Store__V1__PushReply reply = ATOLL__STORE__V1__PUSH_REPLY__INIT;
     const Atoll__Store__V1__PushRequest *push = (const void *)input;
-    if (strcmp(push->node, cfg->program->node) != 0) {
+    const struct atl_principal *principal = atl_request_principal(request);
+    const char *source = source_of(cfg, principal, push);
+    if (source == NULL) {
         cfg_refuse(request, ATL_E_DENIED, "node", "an agent speaks for its own node, '%s'",
                    cfg->program->node);
         return;
     }
-    bool fits = cfg_status_push(cfg->view->status, atl_request_principal(request)->service, push,
-                                atl_loop_now(cfg->loop));
+    bool fits = cfg_status_push(cfg->view->status, source, push, atl_loop_now(cfg->loop));
     if (push->n_storage > 0)
         cfg_status_pools(cfg->view->status, atl_keeper_acl(cfg->keeper));
+    bool missed = principal->node == NULL && cfg_reach_relay(cfg->reach, source, push);
     reply.has_want_full = 1;
-    reply.want_full = !fits;
+    reply.want_full = !fits || missed;
     atl_request_reply(request, &reply.base);
 }
 

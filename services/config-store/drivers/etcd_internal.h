@@ -33,6 +33,7 @@ struct etcd_write {
     atl_ns began;
     atl_ns deadline;
     int64_t root_revision; /* of the tree it was planned on */
+    int64_t barred; /* revision at which the request's key was taken, so that it is not done; 0: it was not */
     unsigned int attempts;
     bool open;    /* an attempt went out and was not answered: it may be done yet */
     bool barring; /* the call on its way makes sure that it is not */

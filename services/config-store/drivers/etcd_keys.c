@@ -183,12 +183,12 @@ static void add_compares(struct cfg_etcd_txn *txn, const struct cfg_plan *plan)
                                        0);
 }
 
-void cfg_etcd_txn_plan(struct cfg_etcd_txn *txn, const struct cfg_plan *plan, const uint8_t *id,
-                       int64_t root_revision, int64_t lease)
+void cfg_etcd_txn_plan(struct cfg_etcd_txn *txn, const struct cfg_etcd_request *write)
 {
-    ProtobufCBinaryData request = cfg_etcd_request_key(txn->arena, plan->epoch, id);
-    (void)cfg_etcd_txn_compare(txn, cfg_etcd_text(CFG_ETCD_ROOT), root_revision);
-    (void)cfg_etcd_txn_compare(txn, request, 0);
+    const struct cfg_plan *plan = write->plan;
+    ProtobufCBinaryData request = cfg_etcd_request_key(txn->arena, plan->epoch, write->id);
+    (void)cfg_etcd_txn_compare(txn, cfg_etcd_text(CFG_ETCD_ROOT), write->root_revision);
+    (void)cfg_etcd_txn_compare(txn, request, write->barred);
     add_compares(txn, plan);
     for (size_t i = 0; i < plan->change_count; i++) {
         const struct cfg_plan_change *change = &plan->changes[i];
@@ -207,6 +207,6 @@ void cfg_etcd_txn_plan(struct cfg_etcd_txn *txn, const struct cfg_plan *plan, co
             cfg_etcd_txn_delete(txn, key);
     }
     if (plan->change_count > 0)
-        cfg_etcd_txn_put(txn, request, cfg_etcd_text("done"), lease);
+        cfg_etcd_txn_put(txn, request, cfg_etcd_text("done"), write->lease);
     cfg_etcd_txn_else_read(txn, request);
 }

@@ -64,9 +64,14 @@ void cfg_etcd_txn_delete(struct cfg_etcd_txn *txn, ProtobufCBinaryData key);
 /* Read when a compare does not hold. */
 void cfg_etcd_txn_else_read(struct cfg_etcd_txn *txn, ProtobufCBinaryData key);
 
-/* The whole transaction of a plan; root_revision: of CFG_ETCD_ROOT as it is known. The request's key is read
- * when it is refused. */
-void cfg_etcd_txn_plan(struct cfg_etcd_txn *txn, const struct cfg_plan *plan, const uint8_t *id,
-                       int64_t root_revision, int64_t lease);
+struct cfg_etcd_request {
+    const struct cfg_plan *plan;
+    const uint8_t *id;
+    int64_t barred;        /* revision of the request's key when it says CFG_ETCD_NEVER; 0: it is not there */
+    int64_t root_revision; /* of CFG_ETCD_ROOT as it is known */
+    int64_t lease;         /* of what is recorded */
+};
+/* The whole transaction of a plan. The request's key is read when it is refused. */
+void cfg_etcd_txn_plan(struct cfg_etcd_txn *txn, const struct cfg_etcd_request *write);
 
 #endif

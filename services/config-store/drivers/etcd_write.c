@@ -1,7 +1,8 @@
 /*
  * One write: a transaction that compares, and records its request in the same breath. When nobody knows
  * whether it was done, the same transaction is sent again: the recorded request tells. Before it is given up
- * for lost, the request's key is taken, so that an attempt that still wanders about cannot be done later.
+ * for lost, the request's key is taken ("never"), so that an attempt that still wanders about cannot be done
+ * later. Whoever tries the request again after that compares the key as it was taken.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,26 @@ static const Etcd__KeyValue *read_back(const Etcd__TxnResponse *txn)
     return txn->responses[0]->response_range->kvs[0];
 }
 
+/* An earlier try was given up, and cannot be done any more: this one is another. */
+static void retake(struct etcd_write *write, int64_t barred, int64_t revision)
+{
+    if (write->barred == barred) { /* it was as we knew it: another compare does not hold */
+        if (write->open) {
+            write->barring = true;
+            attempt(write);
+        } else {
+            decide(write, CFG_SHARED_LOST, 0, revision);
+        }
+        return;
+    }
+    write->barred = barred;
+    write->open = write->barring = false; /* what is still on its way compared an older state of the key */
+    if (atl_loop_now(write->engine->loop) >= write->deadline)
+        fail(write, CFG_SHARED_FAILED, ATL_E_DEADLINE, "the cluster's store was too busy for this change");
+    else
+        attempt(write);
+}
+
 static void on_answer(const struct atl_etcd_answer *answer, void *user)
 {
     struct etcd_write *write = user;
@@ -130,12 +151,12 @@ static void on_answer(const struct atl_etcd_answer *answer, void *user)
     int64_t revision = txn->header != NULL ? txn->header->revision : 0;
     const Etcd__KeyValue *record = txn->succeeded ? NULL : read_back(txn);
     if (txn->succeeded && write->barring) {
-        decide(write, CFG_SHARED_LOST, 0, revision);
+        decide(write, CFG_SHARED_LOST, 0, revision); /* the next try finds the key, and takes it over */
     } else if (txn->succeeded) {
         decide(write, CFG_SHARED_DONE, revision, write->plan->change_count > 0 ? revision : 0);
     } else if (record != NULL && record->value.len == strlen(CFG_ETCD_NEVER) &&
                memcmp(record->value.data, CFG_ETCD_NEVER, record->value.len) == 0) {
-        fail(write, CFG_SHARED_FAILED, ATL_E_CONFLICT, "this request was given up before");
+        retake(write, record->mod_revision, revision);
     } else if (record != NULL) { /* an earlier attempt, or an earlier request of that id */
         write->result.repeated = !write->open;
         decide(write, CFG_SHARED_DONE, record->mod_revision, record->mod_revision);
@@ -155,11 +176,15 @@ static void attempt(struct etcd_write *write)
     cfg_etcd_txn_init(&txn, &arena);
     if (write->barring) {
         ProtobufCBinaryData request = cfg_etcd_request_key(&arena, write->plan->epoch, write->id);
-        (void)cfg_etcd_txn_compare(&txn, request, 0);
+        (void)cfg_etcd_txn_compare(&txn, request, write->barred);
         cfg_etcd_txn_put(&txn, request, cfg_etcd_text(CFG_ETCD_NEVER), engine->lease);
         cfg_etcd_txn_else_read(&txn, request);
     } else {
-        cfg_etcd_txn_plan(&txn, write->plan, write->id, write->root_revision, engine->lease);
+        cfg_etcd_txn_plan(&txn, &(const struct cfg_etcd_request){.plan = write->plan,
+                                                                 .id = write->id,
+                                                                 .barred = write->barred,
+                                                                 .root_revision = write->root_revision,
+                                                                 .lease = engine->lease});
     }
     atl_ns timeout = ETCD_WRITE_TIMEOUT << (write->attempts < 6 ? write->attempts / 2 : 3);
     write->attempts++;

@@ -32,8 +32,11 @@ static void make_dir(const char *path)
 static struct atl_bus *open_bus(struct cfg_fixture *fixture, const char *service)
 {
     char *run ATL_FREE_AT_EXIT = atl_format("%s/run", fixture->dir);
-    const struct atl_bus_options options = {
-        .loop = fixture->loop, .service = service, .node = "pve1", .run_dir = run, .client_only = true};
+    const struct atl_bus_options options = {.loop = fixture->loop,
+                                            .service = service,
+                                            .node = fixture->node,
+                                            .run_dir = run,
+                                            .client_only = true};
     struct atl_bus *bus = NULL;
     struct atl_error err;
     if (atl_bus_open(&options, &bus, &err) != ATL_OK)
@@ -42,6 +45,11 @@ static struct atl_bus *open_bus(struct cfg_fixture *fixture, const char *service
 }
 
 void cfg_fixture_init(struct cfg_fixture *fixture)
+{
+    cfg_fixture_init_node(fixture, "pve1");
+}
+
+void cfg_fixture_init_node(struct cfg_fixture *fixture, const char *node)
 {
     static const char *const folders[] = {"run",
                                           "state",
@@ -52,7 +60,7 @@ void cfg_fixture_init(struct cfg_fixture *fixture)
                                           "run/bus/config-store/api-gateway",
                                           "run/bus/config-store/compute-agent",
                                           "run/bus/config-store/storage-agent"};
-    *fixture = (struct cfg_fixture){.dir = "/tmp/atl-cfg-XXXXXX"};
+    *fixture = (struct cfg_fixture){.dir = "/tmp/atl-cfg-XXXXXX", .node = node};
     if (mkdtemp(fixture->dir) == NULL)
         die("mkdtemp");
     for (size_t i = 0; i < ATL_COUNT(folders); i++) {
@@ -100,7 +108,7 @@ void cfg_fixture_start(struct cfg_fixture *fixture)
     char run_option[] = "--run-dir";
     char state_option[] = "--state-dir";
     char node_option[] = "--node";
-    char node[] = "pve1";
+    char *node ATL_FREE_AT_EXIT = atl_strdup(fixture->node);
     char level_option[] = "--log-level";
     char level[] = "error";
     char *argv[16] = {program, run_option, run, state_option, state, node_option, node, level_option, level};

@@ -13,6 +13,7 @@ struct cfg_fixture {
     char dir[64];          /* with run/ and state/ */
     pid_t pid;             /* 0: not running */
     const char *engine[5]; /* options that say which engine; NULL behind them; borrowed */
+    const char *node;      /* its name; borrowed */
     struct atl_loop *loop;
     struct atl_bus *cli;
     struct atl_bus *gateway;
@@ -23,6 +24,8 @@ struct cfg_fixture {
 
 /* Makes the folders and the clients; the service is not started. */
 void cfg_fixture_init(struct cfg_fixture *fixture);
+/* One of several nodes. */
+void cfg_fixture_init_node(struct cfg_fixture *fixture, const char *node);
 /* Starts it and waits until it answers; aborts after 20 s. */
 void cfg_fixture_start(struct cfg_fixture *fixture);
 /* Sends the signal (SIGTERM, SIGKILL) and waits for its end; returns the wait status. */
