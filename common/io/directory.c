@@ -184,12 +184,22 @@ static void put_in(struct atl_directory *directory, size_t at, struct atl_direct
     directory->count++;
 }
 
+static bool same_record(const struct atl_directory_node *a, const struct atl_directory_node *b)
+{
+    bool same = strcmp(a->address, b->address) == 0 && a->protocol_minor == b->protocol_minor &&
+                a->key_count == b->key_count;
+    for (size_t i = 0; i < a->key_count && same; i++)
+        same = strcmp(a->keys[i].service, b->keys[i].service) == 0 &&
+               memcmp(a->keys[i].public_key, b->keys[i].public_key, ATL_BUS_KEY_SIZE) == 0;
+    return same;
+}
+
 /* Whether anything is different now. Takes `node`, which may be NULL. */
 static bool replace(struct atl_directory *directory, const char *name, struct atl_directory_node *node)
 {
     size_t at = place_of(directory, name);
     bool there = at < directory->count && strcmp(directory->nodes[at]->node, name) == 0;
-    bool same = there && node != NULL && memcmp(directory->nodes[at], node, sizeof *node) == 0;
+    bool same = there && node != NULL && same_record(directory->nodes[at], node);
     bool full = !there && directory->count == ATL_DIRECTORY_NODES;
     if (same || full || (!there && node == NULL)) {
         if (full && node != NULL)

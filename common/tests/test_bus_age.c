@@ -29,8 +29,8 @@ static void connections_are_told_apart(void **state)
                      0); /* another clock, for us */
     atl_ns age = atl_bus_age(ages, &one, theirs + ATL_SECOND, start + 3 * ATL_SECOND);
     assert_true(age > 1990 * ATL_MS && age <= 2 * ATL_SECOND); /* and the first is still known */
-    for (uint8_t i = 10; i < 10 + BUS_AGES; i++)
-        (void)atl_bus_age(ages, &(const struct bus_identity){.size = 1, .bytes = {i}}, 0,
+    for (int i = 10; i < 10 + BUS_AGES; i++)
+        (void)atl_bus_age(ages, &(const struct bus_identity){.size = 1, .bytes = {(uint8_t)i}}, 0,
                           start + 4 * ATL_SECOND);
     assert_int_equal(atl_bus_age(ages, &one, theirs, start + 9 * ATL_SECOND), 0); /* forgotten */
 }
