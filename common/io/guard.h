@@ -14,7 +14,7 @@
 #include "io/mirror.h"
 #include "pure/acl.h"
 
-#define ATL_KEEPER_PREFIXES "user.cfg", ".state/key/"
+#define ATL_KEEPER_PREFIXES "user.cfg", ".state/key/", ".state/directory/"
 
 struct atl_keeper;
 

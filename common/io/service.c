@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "io/directory.h"
 #include "io/log.h"
 #include "pure/number.h"
 
@@ -216,6 +217,7 @@ static enum atl_code run(struct running *running, struct atl_error *err)
     code = atl_bus_open(&options, &program->bus, err);
     if (code != ATL_OK)
         return code;
+    program->directory = atl_directory_new();
     code = running->spec->start(program, &running->self, err);
     if (code == ATL_OK) {
         say_ready(running);
@@ -228,6 +230,7 @@ static enum atl_code run(struct running *running, struct atl_error *err)
     if (running->spec->stop != NULL)
         running->spec->stop(running->self);
     atl_bus_close(&program->bus);
+    atl_directory_free(&program->directory);
     return code;
 }
 

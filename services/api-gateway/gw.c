@@ -154,16 +154,24 @@ static void call(struct gw_work *work, const struct atl_rpc *rpc, const Protobuf
     pending->call = atl_bus_call(work->gw->options.bus, rpc, input, options, on_reply, pending);
 }
 
+/* config-store answers alike on every node: ours while it is well. An agent is that of the node that is
+ * meant. */
+static const char *node_of(const struct gw_work *work, const struct atl_rpc *rpc)
+{
+    return strcmp(rpc->service->server, "config-store") == 0 ? ATL_ANY_NODE : work->node;
+}
+
 void gw_call_own(struct gw_work *work, const struct atl_rpc *rpc, const ProtobufCMessage *input,
                  void (*done)(struct gw_work *work, const struct atl_reply *reply))
 {
-    call(work, rpc, input, &(struct atl_call_options){0}, done);
+    call(work, rpc, input, &(struct atl_call_options){.node = node_of(work, rpc)}, done);
 }
 
 void gw_call(struct gw_work *work, const struct atl_rpc *rpc, const ProtobufCMessage *input,
              void (*done)(struct gw_work *work, const struct atl_reply *reply))
 {
-    struct atl_call_options options = {.assertion = work->assertion, .assertion_size = work->assertion_size};
+    struct atl_call_options options = {
+        .assertion = work->assertion, .assertion_size = work->assertion_size, .node = node_of(work, rpc)};
     const struct gw_session *session = NULL;
     if (work->assertion_size > 0)
         session = gw_sessions_find(work->gw->sessions, work->key);
@@ -228,6 +236,11 @@ bool gw_settle_node(struct gw_work *work)
         }
         if (strcmp(param->value, work->gw->options.node) == 0)
             continue;
+        if (work->gw->options.directory != NULL &&
+            atl_directory_node(work->gw->options.directory, param->value) != NULL) {
+            work->node = param->value;
+            continue;
+        }
         gw_fail_text(work, 595, "no such cluster node '%s'", param->value);
         return false;
     }

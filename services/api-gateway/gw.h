@@ -12,15 +12,17 @@
 #include "core/throttle.h"
 #include "http/http.h"
 #include "io/bus.h"
+#include "io/directory.h"
 
 enum { GW_WORKING_MAX = 4096, GW_DELAYED_MAX = 1024 };
 
 struct gw_options {
     struct atl_loop *loop;
     struct atl_bus *bus;
-    const char *node;         /* this machine's name */
-    const char *openapi_file; /* served as /openapi.json; NULL or absent: 404 */
-    atl_ns refusal_delay;     /* before each 401 */
+    const char *node;                      /* this machine's name */
+    const struct atl_directory *directory; /* which other nodes there are; NULL: none */
+    const char *openapi_file;              /* served as /openapi.json; NULL or absent: 404 */
+    atl_ns refusal_delay;                  /* before each 401 */
 };
 
 struct gw {
@@ -52,6 +54,7 @@ struct gw_work {
     enum atl_verb verb;
     struct gw_match match;
     const char *api_path; /* behind the prefix */
+    const char *node;     /* another node that is meant, or NULL: this one */
     const char *user;     /* for the audit log: "admin@pve", "admin@pve!token", or the name that logs in */
     struct gw_credential credential;
     uint8_t key[GW_DIGEST_SIZE]; /* of the credential */
@@ -91,7 +94,7 @@ void gw_dispatch(struct gw_work *work);
 /* Splits the body by its content type; answers and says false when it cannot be read. */
 bool gw_collect_params(struct gw_work *work, const struct gw_params *body);
 
-/* "localhost" is this node; another node must be one that we can reach: else answers and says false. */
+/* "localhost" is this node; another node must be one of the cluster: else answers and says false. */
 bool gw_settle_node(struct gw_work *work);
 
 void gw_fail(struct gw_work *work, const struct gw_failure *failure);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cert.h"
+#include "cluster.h"
 #include "gw.h"
 #include "io/log.h"
 #include "io/service.h"
@@ -21,6 +22,7 @@ static const char *per_address = "0";
 struct program {
     struct gw *gw;
     struct gw_http *http;
+    struct gw_cluster *cluster;
     char *cert_file;
     char *key_file;
 };
@@ -34,6 +36,7 @@ static void stop(void *self)
         gw_http_drain(program->http, DRAIN_TIME);
     gw_http_free(program->http);
     gw_free(program->gw);
+    gw_cluster_close(&program->cluster);
     free(program->cert_file);
     free(program->key_file);
     free(program);
@@ -91,9 +94,12 @@ static enum atl_code start(struct atl_program *base, void **ret_self, struct atl
         code = settle_cert(program, base, err);
     if (code != ATL_OK)
         return code;
+    ATL_FREE_AT_EXIT char *dir = atl_format("%s/gateway", base->state_dir);
+    program->cluster = gw_cluster_open(base->bus, base->directory, dir);
     program->gw = gw_new(&(struct gw_options){.loop = base->loop,
                                               .bus = base->bus,
                                               .node = base->node,
+                                              .directory = base->directory,
                                               .openapi_file = openapi_file,
                                               .refusal_delay = 3 * ATL_SECOND},
                          atl_contract);

@@ -341,6 +341,10 @@ static void on_admitted(struct gw_work *work)
     struct gw_upload *upload = work->upload;
     if (!gw_settle_node(work))
         return;
+    if (work->node != NULL) {
+        gw_fail_text(work, 501, "uploads go to the node itself: send this to '%s'", work->node);
+        return;
+    }
     upload->state = UPLOAD_PARSING;
     gw_request_resume(work->request);
 }

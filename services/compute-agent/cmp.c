@@ -67,6 +67,9 @@ static enum atl_code open_tree(struct cmp *cmp, struct atl_error *err)
     const char *const prefixes[] = {ATL_KEEPER_PREFIXES, "storage.cfg", "datacenter.cfg", own, NULL};
     cmp->mirror = atl_mirror_open(cmp->bus, prefixes);
     cmp->keeper = atl_keeper_new(cmp->bus, cmp->mirror);
+    ATL_FREE_AT_EXIT char *dir = atl_format("%s/compute-agent", cmp->options.state_dir);
+    cmp->cluster = atl_cluster_open(&(const struct atl_cluster_options){
+        .bus = cmp->bus, .mirror = cmp->mirror, .directory = cmp->program->directory, .dir = dir});
     return ATL_OK;
 }
 
@@ -136,6 +139,7 @@ void cmp_close(struct cmp **cmp_pointer)
     cmp_push_close(&cmp->push);
     atl_task_reader_free(cmp->reader);
     atl_keeper_free(&cmp->keeper);
+    atl_cluster_close(&cmp->cluster);
     atl_mirror_close(&cmp->mirror);
     free(cmp);
     *cmp_pointer = NULL;

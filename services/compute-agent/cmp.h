@@ -11,6 +11,7 @@
 #include "atoll/store/v1/status.pb-c.h"
 #include "atoll/task/v1/common.pb-c.h"
 #include "io/bus.h"
+#include "io/cluster.h"
 #include "io/guard.h"
 #include "io/mirror.h"
 #include "io/service.h"
@@ -41,6 +42,7 @@ struct cmp {
     struct atl_bus *bus;
     struct atl_mirror *mirror; /* user.cfg, storage.cfg, datacenter.cfg, nodes/NODE/, .state/key/ */
     struct atl_keeper *keeper;
+    struct atl_cluster *cluster;
     struct atl_tasks *tasks; /* the spool; see common/io/task.h */
     const struct cmp_part *parts[CMP_PARTS_MAX];
     void *selves[CMP_PARTS_MAX];

@@ -10,6 +10,7 @@
 #include "drivers/choose.h"
 #include "identity.h"
 #include "io/log.h"
+#include "reach.h"
 #include "view.h"
 
 static struct cfg_engine_choice engine = {.kind = "sqlite"};

@@ -16,16 +16,18 @@ struct source { /* an agent of this node */
     bool want_full;
 };
 
+struct peer;
+
+struct told { /* one push on its way to one peer */
+    struct peer *peer;
+    struct source *source; /* NULL: the place is free */
+};
+
 struct peer { /* another node's config-store; kept while we live, for answers may be on their way */
     struct peer *next;
     struct cfg_reach *reach;
     char node[NAME_SIZE];
-    unsigned int in_flight;
-};
-
-struct told { /* one push on its way to one peer */
-    struct peer *peer;
-    struct source *source;
+    struct told told[IN_FLIGHT_MAX];
 };
 
 struct cfg_reach {
@@ -73,8 +75,7 @@ struct cfg_reach *cfg_reach_open(struct cfg *cfg)
     return reach;
 }
 
-/* Calls that are on their way end without their callbacks when the bus closes; what they point to must not be used
- * before. */
+/* Calls that are on their way end without their callbacks when the bus closes, right after this. */
 void cfg_reach_close(struct cfg_reach **pointer)
 {
     struct cfg_reach *reach = *pointer;
@@ -123,27 +124,30 @@ static struct peer *peer_of(struct cfg_reach *reach, const char *node)
 static void on_told(const struct atl_reply *reply, void *user)
 {
     struct told *told = user;
-    told->peer->in_flight--;
     if (reply->code == ATL_OK) {
         const Atoll__Store__V1__PushReply *answer = (const Atoll__Store__V1__PushReply *)reply->output;
         if (answer->has_want_full && answer->want_full)
             told->source->want_full = true;
     }
-    free(told);
+    told->source = NULL;
 }
 
+/* A peer with too many pushes on their way gets none: it will see the gap. */
 static void tell(struct peer *peer, struct source *source, const Atoll__Store__V1__PushRequest *push)
 {
-    if (peer->in_flight >= IN_FLIGHT_MAX) /* it will see the gap */
+    struct told *told = peer->told;
+    while (told < peer->told + IN_FLIGHT_MAX && told->source != NULL)
+        told++;
+    if (told == peer->told + IN_FLIGHT_MAX)
         return;
-    struct told *told = atl_new0(struct told);
     *told = (struct told){.peer = peer, .source = source};
-    peer->in_flight++;
     const struct atl_call_options options = {.deadline = RELAY_DEADLINE, .node = peer->node};
-    (void)atl_bus_call(peer->reach->cfg->bus, &atl_rpc_store_v1_Status_Push, &push->base, &options, on_told, told);
+    (void)atl_bus_call(peer->reach->cfg->bus, &atl_rpc_store_v1_Status_Push, &push->base, &options, on_told,
+                       told);
 }
 
-bool cfg_reach_relay(struct cfg_reach *reach, const char *source_name, const Atoll__Store__V1__PushRequest *push)
+bool cfg_reach_relay(struct cfg_reach *reach, const char *source_name,
+                     const Atoll__Store__V1__PushRequest *push)
 {
     const struct atl_directory *directory = reach->cfg->program->directory;
     struct source *source = reach->cluster != NULL ? source_of(reach, source_name) : NULL;

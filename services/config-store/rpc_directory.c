@@ -137,8 +137,40 @@ static void handle_announce(struct atl_request *request, const ProtobufCMessage 
     try_announce(announcing);
 }
 
+static void add_record(Atoll__Store__V1__LookReply *reply, const struct cfg_file *file,
+                       struct atl_arena *arena)
+{
+    Atoll__Store__V1__LookReply__Record *record = atl_arena_new(arena, Atoll__Store__V1__LookReply__Record);
+    atoll__store__v1__look_reply__record__init(record);
+    record->node = atl_arena_strdup(arena, file->path + strlen(ATL_DIRECTORY_PREFIX));
+    record->content.data = atl_arena_copy(arena, file->bytes, file->size);
+    record->content.len = file->size;
+    reply->record[reply->n_record++] = record;
+}
+
+static void handle_look(struct atl_request *request, const ProtobufCMessage *message, void *user)
+{
+    struct cfg *cfg = user;
+    struct atl_arena *arena = atl_request_arena(request);
+    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
+    const char *own = atl_arena_format(arena, ATL_DIRECTORY_PREFIX "%s", cfg->program->node);
+    (void)message;
+    if (atl_request_principal(request)->node != NULL || cfg_tree_get(tree, own) == NULL) {
+        cfg_refuse(request, ATL_E_DENIED, NULL, "node '%s' is in no cluster", cfg->program->node);
+        return;
+    }
+    Atoll__Store__V1__LookReply reply = ATOLL__STORE__V1__LOOK_REPLY__INIT;
+    reply.record = atl_arena_array(arena, Atoll__Store__V1__LookReply__Record *, ATL_DIRECTORY_NODES);
+    for (size_t at = cfg_tree_seek(tree, ATL_DIRECTORY_PREFIX);
+         at < tree->count && reply.n_record < ATL_DIRECTORY_NODES &&
+         strncmp(tree->files[at]->path, ATL_DIRECTORY_PREFIX, strlen(ATL_DIRECTORY_PREFIX)) == 0;
+         at++)
+        add_record(&reply, tree->files[at], arena);
+    atl_request_reply(request, &reply.base);
+}
+
 void cfg_serve_directory(struct cfg *cfg)
 {
-    static const struct atl_handler handlers[] = {{"Announce", handle_announce}};
+    static const struct atl_handler handlers[] = {{"Announce", handle_announce}, {"Look", handle_look}};
     atl_bus_serve(cfg->bus, &atl_svc_store_v1_Directory, handlers, ATL_COUNT(handlers), cfg);
 }

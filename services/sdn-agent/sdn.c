@@ -326,6 +326,8 @@ enum atl_code sdn_start(struct atl_program *program, const struct sdn_options *o
     sdn->mirror = atl_mirror_open(sdn->bus, (const char *const[]){ATL_KEEPER_PREFIXES, own, NULL});
     free(own);
     sdn->keeper = atl_keeper_new(sdn->bus, sdn->mirror);
+    sdn->cluster = atl_cluster_open(&(const struct atl_cluster_options){
+        .bus = sdn->bus, .mirror = sdn->mirror, .directory = program->directory, .dir = sdn->state_folder});
     atl_mirror_on_batch(sdn->mirror, tree_changed, sdn);
     sdn_serve(sdn);
     /* The network does not wait for config-store: guests need it also while that is away. */
@@ -353,6 +355,7 @@ void sdn_stop(void *self)
     atl_timer_free(sdn->period);
     atl_timer_free(sdn->soon);
     atl_keeper_free(&sdn->keeper);
+    atl_cluster_close(&sdn->cluster);
     if (sdn->mirror != NULL)
         atl_mirror_close(&sdn->mirror);
     close_host(sdn);

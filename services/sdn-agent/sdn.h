@@ -9,6 +9,7 @@
 
 #include "dhcp.h"
 #include "drivers/driver.h"
+#include "io/cluster.h"
 #include "io/guard.h"
 #include "io/mirror.h"
 #include "io/service.h"
@@ -26,6 +27,7 @@ struct sdn {
     struct atl_bus *bus;
     struct atl_mirror *mirror; /* nodes/NODE/, user.cfg, .state/key/ */
     struct atl_keeper *keeper;
+    struct atl_cluster *cluster;
     const struct sdn_driver *driver;
     void *host; /* of the driver */
     struct sdn_record record;

@@ -71,6 +71,9 @@ static enum atl_code open_parts(struct sto *sto, struct atl_error *err)
     sto->mirror =
         atl_mirror_open(sto->bus, (const char *const[]){ATL_KEEPER_PREFIXES, "storage.cfg", "nodes/", NULL});
     sto->keeper = atl_keeper_new(sto->bus, sto->mirror);
+    ATL_FREE_AT_EXIT char *dir = atl_format("%s/storage-agent", program->state_dir);
+    sto->cluster = atl_cluster_open(&(const struct atl_cluster_options){
+        .bus = sto->bus, .mirror = sto->mirror, .directory = program->directory, .dir = dir});
     sto->pool = sto_pool_new(sto->loop, THREADS, QUEUE_MAX);
     sto->copy_pool = sto_pool_new(sto->loop, COPY_THREADS, COPY_QUEUE_MAX);
     sto->writes = sto_writes_new(sto);
@@ -115,6 +118,7 @@ void sto_stop(void *self)
     if (sto->tasks != NULL)
         atl_tasks_close(&sto->tasks);
     atl_keeper_free(&sto->keeper);
+    atl_cluster_close(&sto->cluster);
     if (sto->mirror != NULL)
         atl_mirror_close(&sto->mirror);
     free(sto);

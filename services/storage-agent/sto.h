@@ -8,6 +8,7 @@
 #define STO_H
 
 #include "drivers/driver.h"
+#include "io/cluster.h"
 #include "io/guard.h"
 #include "io/mirror.h"
 #include "io/service.h"
@@ -26,6 +27,7 @@ struct sto {
     struct atl_bus *bus;
     struct atl_mirror *mirror; /* storage.cfg, nodes/, user.cfg, .state/key/ */
     struct atl_keeper *keeper;
+    struct atl_cluster *cluster;
     struct atl_tasks *tasks;
     struct sto_pool *pool;      /* for requests */
     struct sto_pool *copy_pool; /* for imports, which take long */
