@@ -3,20 +3,27 @@
 #include "atl_test.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "atoll/store/v1/directory.atl.h"
+#include "atoll/store/v1/store.atl.h"
 #include "cfg_fixture.h"
 #include "io/directory_follow.h"
 
 static struct cfg_fixture f;
 static struct atl_error err;
-static char address[] = "127.0.0.1";
+static char address[32];
 
 static int set_up(void **state)
 {
     (void)state;
+    (void)snprintf(address, sizeof address, "127.78.%d.%d", (int)getpid() / 250 % 250,
+                   1 + (int)getpid() % 250);
     cfg_fixture_init(&f);
+    ATL_FREE_AT_EXIT char *own = atl_format("%s/run/bus/config-store/config-store", f.dir);
+    assert_int_equal(mkdir(own, 0700), 0); /* it mirrors the directory like the others */
     cfg_fixture_start(&f);
     return 0;
 }
@@ -29,10 +36,12 @@ static int tear_down(void **state)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
 }
 
-static void write_record(const char *node, bool gone)
+static void put_record(const char *node, bool gone, Atoll__Store__V1__ServiceKey *key)
 {
     Atoll__Store__V1__DirectoryNode record = ATOLL__STORE__V1__DIRECTORY_NODE__INIT;
     uint8_t packed[ATL_DIRECTORY_RECORD];
+    record.n_key = key != NULL;
+    record.key = &key;
     struct atl_txn txn ATL_TXN_AT_EXIT;
     struct atl_revision after;
     ATL_FREE_AT_EXIT char *path = atl_format("%s%s", ATL_DIRECTORY_PREFIX, node);
@@ -43,6 +52,21 @@ static void write_record(const char *node, bool gone)
     else
         atl_txn_put(&txn, path, packed, atoll__store__v1__directory_node__pack(&record, packed));
     assert_atl_ok(atl_txn_send_wait(f.cli, &txn, 0, &after, &err), &err);
+}
+
+static void write_record(const char *node, bool gone)
+{
+    put_record(node, gone, NULL);
+}
+
+static void write_record_with(const char *node, char *service, const uint8_t *key)
+{
+    uint8_t bytes[ATL_BUS_KEY_SIZE];
+    Atoll__Store__V1__ServiceKey line = ATOLL__STORE__V1__SERVICE_KEY__INIT;
+    memcpy(bytes, key, sizeof bytes);
+    line.service = service;
+    line.public_key = (ProtobufCBinaryData){.len = sizeof bytes, .data = bytes};
+    put_record(node, false, &line);
 }
 
 static enum atl_code announce(struct atl_bus *from, uint8_t *key, size_t size, bool *ret_unchanged)
@@ -127,6 +151,14 @@ static void step_until_key(const struct atl_directory *directory, const char *se
     fail_msg("%s: the directory does not say what it should", service);
 }
 
+static void step_until_any_key(const struct atl_directory *directory, const char *service)
+{
+    atl_ns end = atl_clock_monotonic() + 20 * ATL_SECOND;
+    while (atl_directory_key(directory, service, "pve1") == NULL && atl_clock_monotonic() < end)
+        atl_loop_step(f.loop, 50 * ATL_MS);
+    assert_non_null(atl_directory_key(directory, service, "pve1"));
+}
+
 static void services_announce_themselves_and_learn_of_each_other(void **state)
 {
     (void)state;
@@ -136,6 +168,8 @@ static void services_announce_themselves_and_learn_of_each_other(void **state)
     step_until_key(compute.directory, "compute-agent", atl_bus_public_key(f.compute));
     step_until_key(compute.directory, "storage-agent", atl_bus_public_key(f.storage));
     step_until_key(storage.directory, "compute-agent", atl_bus_public_key(f.compute));
+    assert_non_null(
+        atl_directory_key(storage.directory, "config-store", "pve1")); /* it wrote its own first */
     write_record("pve1", false); /* somebody wrote it anew, without keys */
     step_until_key(compute.directory, "storage-agent", atl_bus_public_key(f.storage));
     step_until_key(compute.directory, "compute-agent", atl_bus_public_key(f.compute));
@@ -144,6 +178,43 @@ static void services_announce_themselves_and_learn_of_each_other(void **state)
     assert_int_equal(atl_directory_count(compute.directory), 0);
     unfollow(&compute, &f.compute);
     unfollow(&storage, &f.storage);
+}
+
+/* config-store answers over tcp too: to a service of another node, by the name that its key has. */
+static void config_store_serves_other_nodes(void **state)
+{
+    (void)state;
+    struct following near = follow(f.compute, "compute-agent", false);
+    write_record("pve1", false);
+    step_until_key(near.directory, "compute-agent", atl_bus_public_key(f.compute));
+    step_until_any_key(near.directory, "config-store");
+    struct atl_bus *far = NULL;
+    ATL_FREE_AT_EXIT char *key = atl_format("%s/far.key", f.dir);
+    const struct atl_bus_options options = {
+        .loop = f.loop, .service = "storage-agent", .node = "pve2", .run_dir = f.dir, .client_only = true};
+    assert_atl_ok(atl_bus_open(&options, &far, &err), &err);
+    const struct atl_bus_cluster cluster = {.directory = near.directory, .key_file = key};
+    assert_atl_ok(atl_bus_join_cluster(far, &cluster, &err), &err);
+    char service[] = "storage-agent";
+    write_record_with("pve2", service, atl_bus_public_key(far));
+    uint8_t bytes[ATL_BUS_KEY_SIZE] = {5};
+    Atoll__Store__V1__AnnounceRequest announcement = ATOLL__STORE__V1__ANNOUNCE_REQUEST__INIT;
+    announcement.public_key = (ProtobufCBinaryData){.len = sizeof bytes, .data = bytes};
+    Atoll__Store__V1__GetRequest get = ATOLL__STORE__V1__GET_REQUEST__INIT;
+    char path[] = ATL_DIRECTORY_PREFIX "pve1";
+    get.path = path;
+    const struct atl_call_options there = {.node = "pve1"};
+    const void *output = NULL;
+    assert_atl_ok(cfg_fixture_call(&f, far, &atl_rpc_store_v1_Store_Get, &get, &there, &output, &err), &err);
+    assert_int_equal(
+        cfg_fixture_call(&f, far, &atl_rpc_store_v1_Directory_Announce, &announcement, &there, &output, &err),
+        ATL_E_DENIED);
+    assert_string_equal(err.text, "a service announces its key on its own node");
+    write_record("pve2", true);
+    assert_int_equal(cfg_fixture_call(&f, far, &atl_rpc_store_v1_Store_Get, &get, &there, &output, &err),
+                     ATL_E_UNAVAILABLE);
+    atl_bus_close(&far);
+    unfollow(&near, &f.compute);
 }
 
 static void the_copy_on_disk_counts_until_the_tree_is_read(void **state)
@@ -172,6 +243,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         service_test(a_key_goes_under_the_name_of_its_folder),
         service_test(services_announce_themselves_and_learn_of_each_other),
+        service_test(config_store_serves_other_nodes),
         service_test(the_copy_on_disk_counts_until_the_tree_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
