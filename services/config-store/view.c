@@ -45,7 +45,8 @@ static void on_tick(void *user)
     cfg_status_tick(view->status, atl_loop_now(view->cfg->loop));
 }
 
-/* Who says it: an agent of this node, or one of another node whose config-store passes it on; NULL: neither. */
+/* Who says it: an agent of this node, or one of another node whose config-store passes it on; NULL: neither.
+ */
 static const char *source_of(const struct cfg *cfg, const struct atl_principal *principal,
                              const Atoll__Store__V1__PushRequest *push)
 {

@@ -110,10 +110,9 @@ struct rights {
     const char *write[PATTERNS_MAX];
 };
 
-/* Locks (.state/lock/) are written through Lock, Unlock and RenewLock alone. The gateway sees where other nodes are,
- * and nothing else. */
+/* Locks (.state/lock/) are written through Lock, Unlock and RenewLock alone. The gateway has no line: it may
+ * nothing. */
 static const struct rights table[] = {
-    {"api-gateway", {".state/directory/"}, {NULL}, {NULL}},
     {"backup-agent", {""}, {"priv/"}, {"jobs.cfg", "replication.cfg", ".state/backup/"}},
     {"cli", {""}, {NULL}, {""}},
     {"compute-agent",
