@@ -12,7 +12,8 @@ AS_GATEWAY = ["setpriv", "--reuid=atoll-gateway", "--regid=atoll-gateway", "--in
               "--inh-caps=-all", "--bounding-set=-all"]
 BEFORE_LOGIN = ("/access/domains", "/access/ticket")  # what a client needs before it has a user
 BUS_ONLY = {"atoll.store.v1.Store.Get": "path=user.cfg", "atoll.store.v1.Store.List": "", "atoll.store.v1.Store.Txn": "",
-            "atoll.store.v1.Store.NextId": "", "atoll.store.v1.Directory.Look": "", "atoll.store.v1.Identity.LocalAssertion": "",
+            "atoll.store.v1.Store.NextId": "", "atoll.store.v1.Directory.Look": "",
+            "atoll.store.v1.Identity.LocalAssertion": "",
             "atoll.store.v1.Identity.SetPassword": "userid=admin%40pve&password=taken-over",
             "atoll.storage.v1.Volumes.Free": "volid=local%3A100%2Fvm-100-disk-0.raw"}
 GOOD = {"vmid": "100", "storage": "local", "userid": "a@pve", "tokenid": "t", "poolid": "p", "path": "/", "roles": "NoAccess",
