@@ -22,8 +22,9 @@ struct cfg_store_options {
     struct cfg_engine_options engine;
     /* An engine that other nodes write too, instead of `driver`; NULL: none. */
     const struct cfg_shared_driver *shared;
-    struct cfg_shared_options shared_options;
-    atl_ns start_timeout; /* until it has shown its tree; 0: 30 s */
+    struct cfg_shared_options shared_options; /* a copy of the tree is kept in engine.state_dir, if given */
+    atl_ns start_timeout;                     /* until it has shown its tree; 0: 30 s */
+    atl_ns copy_timeout;                      /* then the copy is served, if there is one; 0: 3 s */
 };
 
 struct cfg_store_result {
@@ -38,6 +39,7 @@ struct cfg_store_result {
 typedef void cfg_store_done_fn(const struct cfg_store_result *result, void *user);
 
 /* Opens the engine and loads the tree; a shared engine's answers are waited for, in the loop.
+ * When it does not show one, the copy of the last one is served, until it does.
  * Errors: ATL_E_IO, ATL_E_LIMIT in use by another process; ATL_E_UNAVAILABLE no tree in time. */
 ATL_MUST_CHECK enum atl_code cfg_store_open(const struct cfg_store_options *options,
                                             struct cfg_store **ret_store, struct atl_error *err);

@@ -2,6 +2,7 @@
 #ifndef CFG_STORE_INTERNAL_H
 #define CFG_STORE_INTERNAL_H
 
+#include "copy.h"
 #include "store.h"
 
 enum { CFG_QUEUE_MAX = 256, CFG_HOOKS_MAX = 8 };
@@ -38,11 +39,14 @@ struct cfg_store {
     const struct cfg_shared_driver *shared;
     void *shared_engine;
     struct cfg_turns *turns;
+    struct cfg_copy *copy; /* of a cluster's tree on this node; NULL: none is kept */
+    struct atl_timer *copy_timer;
+    atl_ns copied; /* when the copy that was loaded was the cluster's tree, on the monotonic clock */
     struct cfg_pending *pending; /* transactions that are decided elsewhere */
     size_t pending_count;
     struct cfg_tree fresh; /* a listing on its way */
     bool listing;
-    bool loaded;
+    bool loaded; /* the engine has shown its tree */
 };
 
 struct cfg_pending;

@@ -10,6 +10,8 @@
 #include "store_internal.h"
 
 #define START_TIMEOUT    (30 * ATL_SECOND)
+#define COPY_TIMEOUT     (3 * ATL_SECOND)
+#define CONFIRMED        (3 * ATL_SECOND) /* the engine confirms the tree more often than that */
 #define WRITABLE_TIMEOUT (5 * ATL_SECOND)
 
 enum { TRIES_MAX = 5 };
@@ -62,11 +64,18 @@ static void feed_request(void *user, const uint8_t id[CFG_REQUEST_ID_SIZE], uint
         cfg_done_add(&store->done, id, number, atl_clock_wall_seconds());
 }
 
+/* Is the file as it was? The tree may come from a copy on this node, which nothing vouches for. */
+static bool is_same(const struct cfg_file *old, const struct cfg_file *new)
+{
+    return old != NULL && old->number == new->number &&
+           old->size == new->size &&memcmp(old->bytes, new->bytes, new->size) == 0;
+}
+
 /* The listing becomes the tree; those who follow it hear of the difference. */
 static void take_listing(struct cfg_store *store, uint64_t number)
 {
     struct cfg_tree *fresh = &store->fresh;
-    bool same_epoch = store->tree.epoch == fresh->epoch;
+    bool follows = store->tree.epoch == fresh->epoch && store->tree.number <= number;
     for (size_t i = store->tree.count; i > 0; i--) {
         const struct cfg_file *old = store->tree.files[i - 1];
         if (cfg_tree_get(fresh, old->path) == NULL)
@@ -75,8 +84,7 @@ static void take_listing(struct cfg_store *store, uint64_t number)
     }
     for (size_t i = 0; i < fresh->count; i++) {
         const struct cfg_file *file = fresh->files[i];
-        const struct cfg_file *old = cfg_tree_get(&store->tree, file->path);
-        if (same_epoch && old != NULL && old->number == file->number)
+        if (follows && is_same(cfg_tree_get(&store->tree, file->path), file))
             continue;
         cfg_tree_feed(&store->tree,
                       &(const struct cfg_fed){.path = file->path,
@@ -89,7 +97,7 @@ static void take_listing(struct cfg_store *store, uint64_t number)
     store->tree.epoch = fresh->epoch;
     cfg_tree_done(fresh);
     store->listing = false;
-    if (!same_epoch) { /* revisions of another epoch mean nothing now: watchers list again */
+    if (!follows) { /* revisions of another epoch, or ahead of it, mean nothing now: watchers list again */
         cfg_ring_done(&store->ring);
         cfg_ring_init(&store->ring, number);
     }
@@ -103,11 +111,56 @@ static void feed_changed(void *user, uint64_t number)
     store->loaded = true;
     store->tree.number = number;
     store->committed = number;
+    for (size_t i = 0; store->copy != NULL && i < store->batch.count; i++) {
+        const struct cfg_change *change = &store->batch.changes[i];
+        cfg_copy_note(store->copy, change->new != NULL ? change->new->path : change->old->path);
+    }
     cfg_store_tell(store);
     (void)cfg_done_forget(&store->done, atl_clock_wall_seconds()); /* the engine forgets by itself */
 }
 
 /* --- start and end ------------------------------------------------------------------------------------ */
+
+static void wait_until_loaded(struct cfg_store *store, atl_ns timeout)
+{
+    atl_ns began = atl_clock_monotonic();
+    while (!store->loaded && atl_clock_monotonic() - began < timeout)
+        atl_loop_step(store->loop, 50 * ATL_MS);
+}
+
+static void wait_until_writable(struct cfg_store *store)
+{
+    bool writable = false;
+    atl_ns began = atl_clock_monotonic();
+    while (!writable && atl_clock_monotonic() - began < WRITABLE_TIMEOUT) {
+        atl_loop_step(store->loop, 10 * ATL_MS);
+        (void)cfg_store_age(store, &writable); /* without quorum it starts nevertheless, to be read */
+    }
+}
+
+static void on_copy_timer(void *user)
+{
+    struct cfg_store *store = user;
+    bool writable = false;
+    if (cfg_store_age(store, &writable) < CONFIRMED)
+        cfg_copy_confirmed(store->copy);
+}
+
+static enum atl_code open_copy(struct cfg_store *store, const struct cfg_store_options *options,
+                               struct atl_error *err)
+{
+    const char *dir = options->engine.state_dir;
+    if (dir == NULL || dir[0] == '\0')
+        return ATL_OK;
+    atl_ns age = 0;
+    enum atl_code code = cfg_copy_open(store->loop, dir, &store->tree, &store->copy, &age, err);
+    if (code == ATL_OK && age != 0)
+        store->copied = atl_clock_monotonic() - age;
+    if (code == ATL_OK)
+        store->copy_timer = atl_loop_timer(store->loop, CONFIRMED, CONFIRMED, on_copy_timer, store);
+    store->committed = store->tree.number;
+    return code;
+}
 
 enum atl_code cfg_shared_open(struct cfg_store *store, const struct cfg_store_options *options,
                               struct atl_error *err)
@@ -120,23 +173,24 @@ enum atl_code cfg_shared_open(struct cfg_store *store, const struct cfg_store_op
     store->shared = options->shared;
     store->turns = cfg_turns_new(store->loop);
     cfg_tree_init(&store->tree, 0);
-    cfg_ring_init(&store->ring, 0);
-    enum atl_code code = store->shared->open(&options->shared_options, &feed, &store->shared_engine, err);
+    enum atl_code code = open_copy(store, options, err);
+    cfg_ring_init(&store->ring, store->tree.number);
+    if (code == ATL_OK)
+        code = store->shared->open(&options->shared_options, &feed, &store->shared_engine, err);
     if (code != ATL_OK)
         return code;
-    atl_ns began = atl_clock_monotonic();
-    atl_ns timeout = options->start_timeout != 0 ? options->start_timeout : START_TIMEOUT;
-    while (!store->loaded && atl_clock_monotonic() - began < timeout)
-        atl_loop_step(store->loop, 50 * ATL_MS);
-    if (!store->loaded)
-        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the tree cannot be read: %s",
-                        store->shared->why(store->shared_engine));
-    bool writable = false;
-    began = atl_clock_monotonic();
-    while (!writable && atl_clock_monotonic() - began < WRITABLE_TIMEOUT) {
-        atl_loop_step(store->loop, 10 * ATL_MS);
-        (void)cfg_store_age(store, &writable); /* without quorum it starts nevertheless, to be read */
-    }
+    bool kept = store->copied != 0;
+    atl_ns timeout = kept ? options->copy_timeout : options->start_timeout;
+    if (timeout == 0)
+        timeout = kept ? COPY_TIMEOUT : START_TIMEOUT;
+    wait_until_loaded(store, timeout);
+    const char *why = store->shared->why(store->shared_engine);
+    if (!store->loaded && !kept)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the tree cannot be read: %s", why);
+    if (store->loaded)
+        wait_until_writable(store);
+    else
+        atl_log(ATL_WARNING, "copy-served", "%s; serving this node's copy of the tree, read-only", why);
     return ATL_OK;
 }
 
@@ -165,6 +219,8 @@ void cfg_shared_close(struct cfg_store *store)
         pending_free(pending);
     }
     cfg_turns_free(&store->turns);
+    atl_timer_free(store->copy_timer);
+    cfg_copy_close(&store->copy);
     cfg_tree_done(&store->fresh);
 }
 
@@ -176,7 +232,12 @@ struct cfg_turns *cfg_store_turns(const struct cfg_store *store)
 atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable)
 {
     *ret_writable = true;
-    return store->shared != NULL ? store->shared->age(store->shared_engine, ret_writable) : 0;
+    if (store->shared == NULL)
+        return 0;
+    if (store->shared_engine != NULL && store->loaded)
+        return store->shared->age(store->shared_engine, ret_writable);
+    *ret_writable = false;
+    return atl_clock_monotonic() - store->copied;
 }
 
 void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user)

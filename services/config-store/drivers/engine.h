@@ -33,6 +33,7 @@ struct cfg_engine_commit {
     const struct cfg_engine_request *requests;
     size_t request_count;
     uint64_t number;         /* the tree's revision behind it */
+    uint64_t epoch;          /* of the tree, when it may have changed; 0: as it was */
     uint64_t forget_through; /* requests up to this revision may go; 0: none now */
 };
 
@@ -46,8 +47,10 @@ struct cfg_engine_sink {
 
 struct cfg_engine_options {
     const char *state_dir;
-    const char *vfs; /* sqlite: name of a VFS, for tests; NULL: the machine's */
-    bool unsafe;     /* sqlite: synchronous=OFF, to show that the tests see the difference */
+    const char *vfs;  /* sqlite: name of a VFS, for tests; NULL: the machine's */
+    const char *name; /* sqlite: of the file; NULL: tree.db */
+    bool relaxed;     /* sqlite: power loss may take the last commits */
+    bool unsafe;      /* sqlite: synchronous=OFF, to show that the tests see the difference */
 };
 
 struct cfg_engine_driver {

@@ -25,6 +25,7 @@ enum statement {
     RECORD,
     FORGET,
     REVISION,
+    EPOCH,
     STATEMENTS,
 };
 
@@ -38,6 +39,7 @@ static const char *const texts[STATEMENTS] = {
     [RECORD] = "INSERT OR REPLACE INTO done(id, number, at) VALUES(?1, ?2, ?3)",
     [FORGET] = "DELETE FROM done WHERE number <= ?1",
     [REVISION] = "UPDATE revision SET number = ?1",
+    [EPOCH] = "UPDATE revision SET epoch = ?1",
 };
 
 /* The order of the first two matters: exclusive before the first access of the log, so that it needs no
@@ -95,6 +97,8 @@ static enum atl_code prepare(struct engine *engine, const struct cfg_engine_opti
     for (size_t i = 0; i < ATL_COUNT(schema); i++)
         if (!execute(engine, schema[i]))
             return fail(engine, "opening", err);
+    if (options->relaxed && !execute(engine, "PRAGMA synchronous=NORMAL"))
+        return fail(engine, "opening", err);
     if (options->unsafe && !execute(engine, "PRAGMA synchronous=OFF"))
         return fail(engine, "opening", err);
     bool old = sqlite3_table_column_metadata(engine->db, NULL, "file", NULL, NULL, NULL, NULL, NULL, NULL) ==
@@ -111,7 +115,8 @@ static enum atl_code prepare(struct engine *engine, const struct cfg_engine_opti
 static enum atl_code engine_open(const struct cfg_engine_options *options, void **ret_self,
                                  struct atl_error *err)
 {
-    char *path ATL_FREE_AT_EXIT = atl_format("%s/tree.db", options->state_dir);
+    char *path ATL_FREE_AT_EXIT =
+        atl_format("%s/%s", options->state_dir, options->name != NULL ? options->name : "tree.db");
     struct engine *engine = atl_new0(struct engine);
     mode_t before = umask(0077); /* tree, log and whatever SQLite makes beside them: 0600 */
     int rc = sqlite3_open_v2(path, &engine->db,
@@ -248,6 +253,8 @@ static bool write_all(struct engine *engine, const struct cfg_engine_commit *com
         if (!write_request(engine, &commit->requests[i]))
             return false;
     if (commit->forget_through != 0 && !run_number(engine, FORGET, commit->forget_through))
+        return false;
+    if (commit->epoch != 0 && !run_number(engine, EPOCH, commit->epoch))
         return false;
     bool said = commit->request_count > 0 &&
                 commit->requests[commit->request_count - 1].number == commit->number &&
