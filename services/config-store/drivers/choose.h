@@ -13,6 +13,7 @@ struct cfg_engine_choice {
     const char *cert_file;
     const char *key_file;
     const char *quota;
+    const char *seal_key; /* file; see struct cfg_shared_options */
 };
 
 /* The options point into this, so it stays until the store is open. */

@@ -8,6 +8,7 @@
 
 #define LOAD_TIMEOUT (10 * ATL_SECOND) /* of one page */
 #define LOAD_AGAIN   (200 * ATL_MS)
+#define BROKEN_AGAIN (5 * ATL_SECOND) /* what cannot be read needs somebody who mends it */
 
 static void on_again(void *user)
 {
@@ -18,9 +19,11 @@ static void on_again(void *user)
 
 static void load_again(struct etcd_engine *engine, const char *why)
 {
-    (void)snprintf(engine->why, sizeof engine->why, "%s", why);
+    if (why != engine->why)
+        (void)snprintf(engine->why, sizeof engine->why, "%s", why);
     if (engine->again == NULL)
-        engine->again = atl_loop_timer(engine->loop, LOAD_AGAIN, 0, on_again, engine);
+        engine->again =
+            atl_loop_timer(engine->loop, engine->broken ? BROKEN_AGAIN : LOAD_AGAIN, 0, on_again, engine);
 }
 
 /* --- feeding ------------------------------------------------------------------------------------------ */
@@ -29,6 +32,28 @@ void etcd_fed(struct etcd_engine *engine)
 {
     etcd_confirms_fed(engine);
     etcd_writes_fed(engine);
+}
+
+static void feed_file(struct etcd_engine *engine, const char *path, const Etcd__KeyValue *kv)
+{
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    struct atl_error error;
+    struct cfg_sealed file = {.epoch = engine->epoch,
+                              .path = path,
+                              .bytes = kv->value.data != NULL ? kv->value.data : (const uint8_t *)"",
+                              .size = kv->value.len};
+    if (cfg_seal_open(&engine->seal, &file, &arena, &error) != ATL_OK) {
+        if (!engine->unreadable)
+            atl_log(ATL_ERROR, "file-not-readable", "%s; the tree stays as it was before", error.text);
+        (void)snprintf(engine->why, sizeof engine->why, "%s", error.text);
+        engine->broken = engine->unreadable = true;
+        return;
+    }
+    const struct cfg_engine_change change = {
+        .path = path, .bytes = file.bytes, .size = file.size, .number = (uint64_t)kv->mod_revision};
+    engine->feed.file(engine->feed.user, &change);
+    if (file.bytes != kv->value.data && file.size > 0)
+        explicit_bzero((uint8_t *)(uintptr_t)file.bytes, file.size);
 }
 
 /* Feeds one key, when it is of our tree; true when somebody has to hear of it. */
@@ -45,12 +70,11 @@ static bool feed_key(struct etcd_engine *engine, const Etcd__KeyValue *kv, bool 
     }
     if (key.kind != CFG_ETCD_FILE)
         return false;
-    struct cfg_engine_change change = {.path = key.path, .number = (uint64_t)kv->mod_revision};
-    if (!gone) {
-        change.bytes = kv->value.data != NULL ? (const void *)kv->value.data : "";
-        change.size = kv->value.len;
-    }
-    engine->feed.file(engine->feed.user, &change);
+    const struct cfg_engine_change change = {.path = key.path, .number = (uint64_t)kv->mod_revision};
+    if (gone)
+        engine->feed.file(engine->feed.user, &change);
+    else
+        feed_file(engine, key.path, kv);
     return true;
 }
 
@@ -63,7 +87,7 @@ static void on_events(int64_t revision, Etcd__Event *const *events, size_t count
 {
     struct etcd_engine *engine = user;
     bool changed = false;
-    for (size_t i = 0; i < count && !engine->stale; i++) {
+    for (size_t i = 0; i < count && !engine->stale && !engine->broken; i++) {
         engine->stale = is_root(&events[i]->kv->key);
         if (!engine->stale)
             changed |= feed_key(engine, events[i]->kv, events[i]->type == ETCD__EVENT__TYPE__DELETE);
@@ -72,6 +96,12 @@ static void on_events(int64_t revision, Etcd__Event *const *events, size_t count
         atl_log(ATL_NOTICE, "tree-replaced", "another tree is the current one; listing it");
         atl_etcd_watch_free(&engine->watch);
         etcd_load(engine);
+        return;
+    }
+    if (engine->broken) {
+        atl_etcd_watch_free(&engine->watch);
+        engine->stale = true;
+        load_again(engine, engine->why);
         return;
     }
     engine->seen = revision;
@@ -100,7 +130,9 @@ static void on_state(bool following, void *user)
 
 static bool on_key(const Etcd__KeyValue *kv, void *user)
 {
-    (void)feed_key(user, kv, false); /* told at the end anyway */
+    struct etcd_engine *engine = user;
+    if (!engine->broken)
+        (void)feed_key(engine, kv, false); /* told at the end anyway */
     return true;
 }
 
@@ -108,11 +140,11 @@ static void on_listed(enum atl_code code, const struct atl_error *error, int64_t
 {
     struct etcd_engine *engine = user;
     engine->list = NULL;
-    if (code != ATL_OK) {
-        load_again(engine, error->text);
+    if (code != ATL_OK || engine->broken) {
+        load_again(engine, code != ATL_OK ? error->text : engine->why);
         return;
     }
-    engine->stale = false;
+    engine->stale = engine->unreadable = false;
     engine->seen = revision;
     engine->why[0] = '\0';
     const struct atl_etcd_watch_options watch = {.prefix = "",
@@ -144,6 +176,7 @@ static void on_root(const struct atl_etcd_answer *answer, void *user)
     }
     engine->epoch = root.epoch;
     engine->root_revision = range->kvs[0]->mod_revision;
+    engine->broken = false;
     cfg_etcd_prefix(root.epoch, engine->prefix);
     engine->feed.listing(engine->feed.user, root.epoch);
     engine->list = atl_etcd_list_new(
@@ -180,6 +213,7 @@ static void etcd_close(void *self)
     atl_etcd_watch_free(&engine->watch);
     atl_timer_free(engine->again);
     atl_grpc_free(&engine->channel);
+    explicit_bzero(&engine->seal, sizeof engine->seal);
     free(engine);
 }
 
@@ -204,7 +238,9 @@ static enum atl_code etcd_open(const struct cfg_shared_options *options, const s
                                           .connect_timeout = ATL_SECOND,
                                           .backoff_max = ATL_SECOND,
                                           .seed = options->seed};
-    enum atl_code code = atl_grpc_new(&grpc, &engine->channel, err);
+    enum atl_code code = cfg_seal_load(options->seal_key, &engine->seal, err);
+    if (code == ATL_OK)
+        code = atl_grpc_new(&grpc, &engine->channel, err);
     if (code != ATL_OK) {
         free(engine);
         return code;
@@ -219,7 +255,7 @@ static enum atl_code etcd_open(const struct cfg_shared_options *options, const s
 static atl_ns etcd_age(const void *self, bool *ret_writable)
 {
     const struct etcd_engine *engine = self;
-    *ret_writable = engine->writable && engine->lease != 0;
+    *ret_writable = engine->writable && engine->lease != 0 && !engine->unreadable;
     return atl_clock_monotonic() - engine->confirmed;
 }
 

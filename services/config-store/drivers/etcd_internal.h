@@ -57,6 +57,7 @@ struct etcd_engine {
     struct atl_grpc *channel;
     struct cfg_shared_options options;
     struct cfg_shared_feed feed;
+    struct cfg_seal seal;
     /* the copy */
     uint64_t epoch; /* 0: no tree yet */
     int64_t root_revision;
@@ -65,8 +66,10 @@ struct etcd_engine {
     struct atl_etcd_list *list;
     struct atl_etcd_watch *watch;
     struct atl_timer *again;
-    int64_t seen; /* fed up to this revision */
-    bool stale;   /* a whole listing is needed */
+    int64_t seen;    /* fed up to this revision */
+    bool stale;      /* a whole listing is needed */
+    bool broken;     /* what comes in holds something that cannot be read; `why` names it */
+    bool unreadable; /* the same, until a whole listing could be read */
     bool feeding;
     /* writes */
     struct etcd_write *writes;

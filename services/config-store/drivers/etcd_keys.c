@@ -193,11 +193,15 @@ void cfg_etcd_txn_plan(struct cfg_etcd_txn *txn, const struct cfg_etcd_request *
     for (size_t i = 0; i < plan->change_count; i++) {
         const struct cfg_plan_change *change = &plan->changes[i];
         ProtobufCBinaryData key = cfg_etcd_file_key(txn->arena, plan->epoch, change->path);
-        const ProtobufCBinaryData value = {.len = change->size, .data = (uint8_t *)(uintptr_t)change->bytes};
-        if (change->bytes != NULL)
-            cfg_etcd_txn_put(txn, key, value, 0);
-        else
+        struct cfg_sealed file = {
+            .epoch = plan->epoch, .path = change->path, .bytes = change->bytes, .size = change->size};
+        if (change->bytes == NULL) {
             cfg_etcd_txn_delete(txn, key);
+            continue;
+        }
+        cfg_seal_close(write->seal, &file, txn->arena);
+        cfg_etcd_txn_put(
+            txn, key, (ProtobufCBinaryData){.len = file.size, .data = (uint8_t *)(uintptr_t)file.bytes}, 0);
     }
     for (size_t i = 0; i < plan->guest_count; i++) {
         ProtobufCBinaryData key = cfg_etcd_guest_key(txn->arena, plan->epoch, plan->guests[i].vmid);

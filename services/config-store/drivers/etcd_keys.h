@@ -2,8 +2,8 @@
  * The tree in etcd:
  *
  *   /atoll/root            which tree is the current one: "EPOCH SHA256" (of the tree as it was loaded)
- *   /atoll/t/EPOCH/f/PATH  a file; its revision is etcd's of its last change. EPOCH: 16 hexadecimal digits
- *   /atoll/t/EPOCH/i/VMID  a guest id in use; the path of the guest's file
+ *   /atoll/t/EPOCH/f/PATH  a file (below priv/ encrypted: drivers/seal.h); its revision is etcd's of its last
+ * change. EPOCH: 16 hexadecimal digits /atoll/t/EPOCH/i/VMID  a guest id in use; the path of the guest's file
  *   /atoll/t/EPOCH/r/ID    a request that was done, or "never" when it must not be done any more
  *
  * etcd belongs to Atoll alone: nothing else may write there, or readers wait for revisions they do not see.
@@ -13,6 +13,7 @@
 
 #include "core/plan.h"
 #include "drivers/engine.h"
+#include "drivers/seal.h"
 #include "etcd/core.h"
 
 #define CFG_ETCD_ROOT  "/atoll/root"
@@ -66,6 +67,7 @@ void cfg_etcd_txn_else_read(struct cfg_etcd_txn *txn, ProtobufCBinaryData key);
 
 struct cfg_etcd_request {
     const struct cfg_plan *plan;
+    const struct cfg_seal *seal;
     const uint8_t *id;
     int64_t barred;        /* revision of the request's key when it says CFG_ETCD_NEVER; 0: it is not there */
     int64_t root_revision; /* of CFG_ETCD_ROOT as it is known */

@@ -18,6 +18,7 @@ struct mover {
     struct atl_loop *loop;
     struct atl_grpc *channel;
     atl_ns deadline;
+    struct cfg_seal seal;
     struct cfg_tree tree;
     struct cfg_engine_request *requests;
     size_t request_count;
@@ -241,8 +242,12 @@ static enum atl_code send_part(struct mover *mover, struct cfg_etcd_txn *txn, st
 static void add_file(struct mover *mover, struct cfg_etcd_txn *txn, const struct cfg_file *file)
 {
     struct cfg_guest_path guest = cfg_guest_path(file->path);
+    struct cfg_sealed sealed = {
+        .epoch = mover->epoch, .path = file->path, .bytes = file->bytes, .size = file->size};
+    cfg_seal_close(&mover->seal, &sealed, txn->arena);
     cfg_etcd_txn_put(txn, cfg_etcd_file_key(txn->arena, mover->epoch, file->path),
-                     (ProtobufCBinaryData){.len = file->size, .data = file->bytes}, 0);
+                     (ProtobufCBinaryData){.len = sealed.size, .data = (uint8_t *)(uintptr_t)sealed.bytes},
+                     0);
     if (guest.type != CFG_NO_GUEST)
         cfg_etcd_txn_put(txn, cfg_etcd_guest_key(txn->arena, mover->epoch, guest.vmid),
                          cfg_etcd_text(file->path), 0);
@@ -285,8 +290,10 @@ static enum atl_code load_requests(struct mover *mover, struct atl_error *err)
 struct verify {
     char prefix[CFG_ETCD_PREFIX_MAX];
     EVP_MD_CTX *context;
+    const struct mover *mover;
     size_t guests;
     bool done;
+    bool broken; /* the error says why */
     enum atl_code code;
     struct atl_error error;
 };
@@ -299,8 +306,13 @@ static bool on_key(const Etcd__KeyValue *kv, void *user)
     verify->guests += key.kind == CFG_ETCD_GUEST;
     if (key.kind != CFG_ETCD_FILE)
         return true;
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    struct cfg_sealed file = {
+        .epoch = verify->mover->epoch, .path = key.path, .bytes = kv->value.data, .size = kv->value.len};
+    verify->broken =
+        verify->broken || cfg_seal_open(&verify->mover->seal, &file, &arena, &verify->error) != ATL_OK;
     digest_add(verify->context, key.path, strlen(key.path));
-    digest_add(verify->context, kv->value.data, kv->value.len);
+    digest_add(verify->context, file.bytes, file.size);
     return true;
 }
 
@@ -317,7 +329,7 @@ static void on_listed(enum atl_code code, const struct atl_error *error, int64_t
 /* etcd lists keys in the order of their bytes, which is the order of the tree. */
 static enum atl_code read_back(struct mover *mover, struct atl_error *err)
 {
-    struct verify verify = {.context = digest_new()};
+    struct verify verify = {.context = digest_new(), .mover = mover};
     char digest[CFG_ETCD_DIGEST + 1];
     cfg_etcd_prefix(mover->epoch, verify.prefix);
     (void)atl_etcd_list_new(mover->channel, &(const struct atl_etcd_list_options){.prefix = verify.prefix,
@@ -330,7 +342,7 @@ static enum atl_code read_back(struct mover *mover, struct atl_error *err)
     digest_end(verify.context, digest);
     if (verify.code != ATL_OK)
         return atl_fail(err, verify.code, NULL, "reading back failed: %s", verify.error.text);
-    if (strcmp(digest, mover->digest) != 0 || verify.guests != mover->tree.guest_count)
+    if (verify.broken || strcmp(digest, mover->digest) != 0 || verify.guests != mover->tree.guest_count)
         return atl_fail(err, ATL_E_IO, NULL, "the tree in etcd is not the one that was loaded");
     return ATL_OK;
 }
@@ -413,7 +425,9 @@ enum atl_code cfg_etcd_move(const struct cfg_move_options *options, uint64_t *re
                                           .tls = options->to->tls,
                                           .message_max = 96 << 20, /* a page of files */
                                           .seed = options->to->seed};
-    enum atl_code code = atl_grpc_new(&grpc, &mover.channel, err);
+    enum atl_code code = cfg_seal_load(options->to->seal_key, &mover.seal, err);
+    if (code == ATL_OK)
+        code = atl_grpc_new(&grpc, &mover.channel, err);
     if (code != ATL_OK)
         return code;
     code = move(&mover, err);
@@ -422,5 +436,6 @@ enum atl_code cfg_etcd_move(const struct cfg_move_options *options, uint64_t *re
     atl_grpc_free(&mover.channel);
     cfg_tree_done(&mover.tree);
     free(mover.requests);
+    explicit_bzero(&mover.seal, sizeof mover.seal);
     return code;
 }

@@ -181,6 +181,7 @@ static void attempt(struct etcd_write *write)
         cfg_etcd_txn_else_read(&txn, request);
     } else {
         cfg_etcd_txn_plan(&txn, &(const struct cfg_etcd_request){.plan = write->plan,
+                                                                 .seal = &engine->seal,
                                                                  .id = write->id,
                                                                  .barred = write->barred,
                                                                  .root_revision = write->root_revision,
@@ -224,6 +225,8 @@ void etcd_submit(void *self, const struct cfg_plan *plan, const uint8_t id[CFG_R
     else if (!engine->writable)
         refuse(write, ATL_E_UNAVAILABLE,
                "the cluster has no quorum: the configuration can be read, not changed");
+    else if (engine->unreadable)
+        refuse(write, ATL_E_STATE, engine->why);
     else if (engine->lease == 0)
         refuse(write, ATL_E_UNAVAILABLE, "the cluster's store is not ready yet");
     else

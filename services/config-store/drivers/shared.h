@@ -14,6 +14,7 @@ struct cfg_shared_options {
     const char *const *endpoints;
     size_t endpoint_count;
     const struct atl_grpc_tls *tls; /* NULL: none, for tests */
+    const char *seal_key; /* file of the key that priv/ is encrypted with (drivers/seal.h); NULL: it is not */
     uint64_t seed;
     uint64_t quota_bytes; /* as etcd was started with; 0: 2 GiB, etcd's own */
     atl_ns compact_every; /* older history than this is given up; 0: 5 min */

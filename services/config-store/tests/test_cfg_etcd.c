@@ -1,6 +1,8 @@
 /* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, no space, moves. */
 #include "etcd_rig.h"
 
+#include <unistd.h>
+
 #include "drivers/etcd_keys.h"
 #include "etcd/etcd.h"
 
@@ -131,13 +133,25 @@ static void a_confirmed_read_shows_what_the_other_node_was_answered(void **state
 /* --- etcd itself, beside the stores --- */
 
 struct called {
+    enum atl_etcd_method method;
     bool done;
     enum atl_code code;
 };
 
+static char value[256]; /* of the first key that was read */
+static size_t value_size;
+
 static void on_called(const struct atl_etcd_answer *answer, void *user)
 {
     struct called *called = user;
+    const Etcd__RangeResponse *range = (const void *)answer->message;
+    value_size = 0;
+    if (called->method == ATL_ETCD_RANGE && range != NULL && range->n_kvs > 0 &&
+        range->kvs[0]->value.len < sizeof value) {
+        value_size = range->kvs[0]->value.len;
+        memcpy(value, range->kvs[0]->value.data, value_size);
+    }
+    value[value_size] = '\0';
     called->done = true;
     called->code = answer->code;
 }
@@ -148,7 +162,7 @@ static enum atl_code call_etcd(enum atl_etcd_method method, const ProtobufCMessa
     const struct atl_grpc_options options = {
         .loop = rig.loop, .endpoints = rig.endpoints, .endpoint_count = 1, .seed = 2};
     assert_atl_ok(atl_grpc_new(&options, &channel, &err), &err);
-    struct called called = {.done = false};
+    struct called called = {.method = method};
     (void)atl_etcd_call(channel, method, request, 10 * ATL_SECOND, on_called, &called);
     rig_wait(&rig, &called.done);
     atl_grpc_free(&channel);
@@ -160,6 +174,104 @@ static void compact(int64_t revision)
     Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
     request.revision = revision;
     assert_int_equal(call_etcd(ATL_ETCD_COMPACT, &request.base), ATL_OK);
+}
+
+static void wait_until_writable(struct cfg_store *store)
+{
+    bool writable = false;
+    (void)cfg_store_age(store, &writable);
+    for (atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
+         !writable && atl_clock_monotonic() < until;) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        (void)cfg_store_age(store, &writable);
+    }
+    assert_true(writable);
+}
+
+/* What lies in etcd at the tree's file, as text; NULL: nothing. */
+static const char *raw(struct cfg_store *store, const char *path, struct atl_arena *arena)
+{
+    Etcd__RangeRequest request = ETCD__RANGE_REQUEST__INIT;
+    request.key = cfg_etcd_file_key(arena, cfg_store_revision(store).epoch, path);
+    return call_etcd(ATL_ETCD_RANGE, &request.base) == ATL_OK ? value : NULL;
+}
+
+static void a_wrong_key_is_told_and_the_right_one_helps(void)
+{
+    const char *right = rig.shared.seal_key;
+    char wrong[128];
+    (void)snprintf(wrong, sizeof wrong, "%s.wrong", right);
+    assert_atl_ok(cfg_seal_make_key(wrong, &err), &err);
+    rig.shared.seal_key = wrong;
+    struct cfg_store *store = NULL;
+    const struct cfg_store_options options = {.loop = rig.loop,
+                                              .shared = &cfg_shared_etcd,
+                                              .shared_options = rig.shared,
+                                              .start_timeout = ATL_SECOND};
+    assert_int_equal(cfg_store_open(&options, &store, &err), ATL_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "'priv/"));
+    rig.shared.seal_key = right;
+    store = rig_store(&rig);
+    assert_string_equal(rig_text(store, "priv/moved"), "moved");
+    cfg_store_close(&store);
+    assert_int_equal(unlink(wrong), 0);
+}
+
+/* Somebody writes there who has no key. */
+static void what_was_forged_is_not_believed(struct cfg_store *store, struct atl_arena *arena)
+{
+    Etcd__PutRequest put = ETCD__PUT_REQUEST__INIT;
+    put.key = cfg_etcd_file_key(arena, cfg_store_revision(store).epoch, "priv/forged");
+    put.value = cfg_etcd_text("not sealed by anybody who may do so");
+    assert_int_equal(call_etcd(ATL_ETCD_PUT, &put.base), ATL_OK);
+    bool writable = true;
+    for (int i = 0; i < 1000 && writable; i++) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        (void)cfg_store_age(store, &writable);
+    }
+    assert_int_equal(rig_put(&rig, store, "other", "x").code, ATL_E_STATE);
+    assert_false(writable); /* what is not understood is not built on */
+    assert_null(rig_text(store, "priv/forged"));
+    assert_string_equal(rig_text(store, "priv/written"), "written");
+    Etcd__DeleteRangeRequest gone = ETCD__DELETE_RANGE_REQUEST__INIT;
+    gone.key = put.key;
+    assert_int_equal(call_etcd(ATL_ETCD_DELETE, &gone.base), ATL_OK);
+    wait_until_writable(store);
+    assert_int_equal(rig_put(&rig, store, "priv/written", "again").code, ATL_OK);
+}
+
+static void what_is_private_is_not_read_in_etcd(void **state)
+{
+    (void)state;
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    char dir[] = "/tmp/atl-key-XXXXXX";
+    uint64_t epoch = 0;
+    assert_non_null(mkdtemp(dir));
+    char *key ATL_FREE_AT_EXIT = atl_format("%s/k", dir);
+    assert_atl_ok(cfg_seal_make_key(key, &err), &err);
+    rig.shared.seal_key = key;
+    static const struct rig_file files[] = {{"open", "open"}, {"priv/moved", "moved"}, {"priv/none", ""}};
+    assert_atl_ok(
+        rig_move(&rig, &(const struct rig_move){.files = files, .count = ATL_COUNT(files), .replace = true},
+                 &epoch, &err),
+        &err);
+    struct cfg_store *store = rig_store(&rig);
+    assert_string_equal(rig_text(store, "priv/moved"), "moved");
+    assert_string_equal(rig_text(store, "priv/none"), "");
+    assert_int_equal(rig_put(&rig, store, "priv/written", "written").code, ATL_OK);
+    assert_string_equal(rig_text(store, "priv/written"), "written");
+    assert_string_equal(raw(store, "open", &arena), "open");
+    assert_non_null(raw(store, "priv/moved", &arena));
+    assert_int_equal(value_size, CFG_SEAL_MORE + strlen("moved"));
+    assert_null(memmem(value, value_size, "moved", 5));
+    assert_memory_equal(raw(store, "priv/written", &arena), "ATL\001", 4);
+    assert_int_equal(value_size, CFG_SEAL_MORE + strlen("written"));
+    assert_null(memmem(value, value_size, "written", 7));
+    what_was_forged_is_not_believed(store, &arena);
+    cfg_store_close(&store);
+    a_wrong_key_is_told_and_the_right_one_helps();
+    assert_int_equal(unlink(key) + rmdir(dir), 0);
+    rig.shared.seal_key = NULL;
 }
 
 static void history_is_given_up_by_itself(void **state)
@@ -287,18 +399,6 @@ static void without_space_only_removing_and_state_go_on(void **state)
 }
 
 /* --- three members --- */
-
-static void wait_until_writable(struct cfg_store *store)
-{
-    bool writable = false;
-    (void)cfg_store_age(store, &writable);
-    for (atl_ns until = atl_clock_monotonic() + 30 * ATL_SECOND;
-         !writable && atl_clock_monotonic() < until;) {
-        atl_loop_step(rig.loop, 20 * ATL_MS);
-        (void)cfg_store_age(store, &writable);
-    }
-    assert_true(writable);
-}
 
 enum { STORM = 600 };
 
@@ -506,6 +606,7 @@ int main(void)
         ONE(a_request_is_done_once_by_all_nodes_together),
         ONE(a_confirmed_read_shows_what_the_other_node_was_answered),
         ONE(a_node_behind_a_compaction_hears_of_the_difference),
+        ONE(what_is_private_is_not_read_in_etcd),
         ONE(history_is_given_up_by_itself),
         ONE(another_tree_takes_the_place_of_the_first),
         ONE(without_space_only_removing_and_state_go_on),
