@@ -35,7 +35,8 @@ struct atl_program {
     const char *state_dir; /* --state-dir; default /var/lib/atoll */
     struct atl_loop *loop;
     struct atl_bus *bus;
-    struct atl_directory *directory; /* of the cluster's nodes; empty until somebody feeds it (io/cluster.h) */
+    struct atl_directory
+        *directory; /* of the cluster's nodes; empty until somebody feeds it (io/cluster.h) */
 };
 
 struct atl_program_spec {
