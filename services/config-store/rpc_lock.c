@@ -63,12 +63,17 @@ static void drop(struct cfg_locks *locks, struct waiter *waiter)
 }
 
 /* Takes him off the list; the request is still to be answered. */
-static struct atl_request *leave(struct waiter *waiter)
+static struct atl_request *take_off(struct cfg_locks *locks, struct waiter *waiter)
 {
     struct atl_request *request = waiter->request;
     atl_request_on_cancel(request, NULL, NULL);
-    drop(waiter->cfg->locks, waiter);
+    drop(locks, waiter);
     return request;
+}
+
+static struct atl_request *leave(struct waiter *waiter)
+{
+    return take_off(waiter->cfg->locks, waiter);
 }
 
 static void give_up(struct waiter *waiter)
@@ -343,7 +348,7 @@ void cfg_locks_free(struct cfg_locks **pointer)
         return;
     while (locks->first != NULL) {
         bool trying = locks->first->trying; /* whether he has it is not known: he is not answered */
-        struct atl_request *request = leave(locks->first);
+        struct atl_request *request = take_off(locks, locks->first);
         if (!trying)
             cfg_refuse(request, ATL_E_UNAVAILABLE, NULL, "config-store is stopping");
     }
