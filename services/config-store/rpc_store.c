@@ -79,6 +79,40 @@ static Atoll__Store__V1__File *new_file(struct atl_arena *arena, const struct cf
     return message;
 }
 
+static void answer_get(struct cfg *cfg, struct atl_request *request, const char *path)
+{
+    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
+    const struct cfg_file *file = cfg_tree_get(tree, path);
+    if (file == NULL) {
+        cfg_refuse(request, ATL_E_ABSENT, "path", "'%s' does not exist", path);
+        return;
+    }
+    struct cfg_store_health health;
+    cfg_store_health(cfg->store, &health);
+    Atoll__Store__V1__GetReply reply = ATOLL__STORE__V1__GET_REPLY__INIT;
+    reply.file = new_file(atl_request_arena(request), file, tree->epoch, true);
+    reply.has_age_ms = health.age_ms != 0;
+    reply.age_ms = health.age_ms;
+    atl_request_reply(request, &reply.base);
+}
+
+struct getting { /* lives with the request */
+    struct cfg *cfg;
+    struct atl_request *request;
+    const char *path;
+};
+
+static void on_confirmed(enum atl_code code, const struct atl_error *error, void *user)
+{
+    const struct getting *getting = user;
+    (void)error; /* says it in etcd's words */
+    if (code == ATL_OK)
+        answer_get(getting->cfg, getting->request, getting->path);
+    else
+        cfg_refuse(getting->request, code, NULL,
+                   "the cluster has no quorum: what is known here may be older than what is asked for");
+}
+
 static void handle_get(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct cfg *cfg = user;
@@ -88,15 +122,13 @@ static void handle_get(struct atl_request *request, const ProtobufCMessage *inpu
                    atl_request_principal(request)->service, get->path);
         return;
     }
-    const struct cfg_tree *tree = cfg_store_tree(cfg->store);
-    const struct cfg_file *file = cfg_tree_get(tree, get->path);
-    if (file == NULL) {
-        cfg_refuse(request, ATL_E_ABSENT, "path", "'%s' does not exist", get->path);
+    if (!get->has_linearizable || !get->linearizable) {
+        answer_get(cfg, request, get->path);
         return;
     }
-    Atoll__Store__V1__GetReply reply = ATOLL__STORE__V1__GET_REPLY__INIT;
-    reply.file = new_file(atl_request_arena(request), file, tree->epoch, true);
-    atl_request_reply(request, &reply.base);
+    struct getting *getting = atl_arena_new(atl_request_arena(request), struct getting);
+    *getting = (struct getting){.cfg = cfg, .request = request, .path = get->path};
+    cfg_store_confirm(cfg->store, on_confirmed, getting);
 }
 
 static bool wanted(const char *path, char *const *prefixes, size_t count)
@@ -118,7 +150,11 @@ static void handle_list(struct atl_request *request, const ProtobufCMessage *inp
     }
     const struct cfg_tree *tree = cfg_store_tree(cfg->store);
     struct atl_arena *arena = atl_request_arena(request);
+    struct cfg_store_health health;
     Atoll__Store__V1__ListReply reply = ATOLL__STORE__V1__LIST_REPLY__INIT;
+    cfg_store_health(cfg->store, &health);
+    reply.has_age_ms = health.age_ms != 0;
+    reply.age_ms = health.age_ms;
     reply.revision = cfg_new_revision(arena, tree->epoch, tree->number);
     reply.file = atl_arena_array(arena, Atoll__Store__V1__File *, PAGE_FILES_MAX);
     bool content = !(list->has_names_only && list->names_only);

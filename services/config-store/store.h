@@ -64,6 +64,16 @@ void cfg_store_settle(struct cfg_store *store);
 void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user);
 /* How old the tree may be: 0 with an engine of our own. ret_writable: will changes be taken? */
 atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable);
+/* How the store is, for /cluster/status. */
+struct cfg_store_health {
+    bool writable;
+    /* Milliseconds since the tree was last known to be the cluster's, when that is not now: a few seconds are
+     * now. 0: it is. */
+    uint64_t age_ms;
+    bool copied;                     /* what is read is this node's copy from before its start */
+    struct cfg_shared_health engine; /* all zero with an engine of our own */
+};
+void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health);
 /* In which changes of user.cfg take turns; NULL: an engine of our own needs none. */
 struct cfg_turns *cfg_store_turns(const struct cfg_store *store);
 /* The tree with what is queued: to prepare the next transaction on, never to answer from. */

@@ -240,6 +240,16 @@ atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable)
     return atl_clock_monotonic() - store->copied;
 }
 
+void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health)
+{
+    *ret_health = (struct cfg_store_health){.copied = store->shared != NULL && !store->loaded};
+    atl_ns age = cfg_store_age(store, &ret_health->writable);
+    if (age >= CONFIRMED || !ret_health->writable)
+        ret_health->age_ms = (uint64_t)(age > ATL_MS ? age / ATL_MS : 1);
+    if (store->shared_engine != NULL)
+        store->shared->health(store->shared_engine, &ret_health->engine);
+}
+
 void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user)
 {
     if (store->shared != NULL)

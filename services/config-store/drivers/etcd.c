@@ -259,6 +259,15 @@ static atl_ns etcd_age(const void *self, bool *ret_writable)
     return atl_clock_monotonic() - engine->confirmed;
 }
 
+static void etcd_health(const void *self, struct cfg_shared_health *ret_health)
+{
+    const struct etcd_engine *engine = self;
+    *ret_health = (struct cfg_shared_health){.database_bytes = engine->database_bytes,
+                                             .used_bytes = engine->used_bytes,
+                                             .quota_bytes = engine->options.quota_bytes};
+    etcd_space_alarms(engine->space, &ret_health->no_space, &ret_health->corrupt);
+}
+
 static const char *etcd_why(const void *self)
 {
     return ((const struct etcd_engine *)self)->why;
@@ -269,5 +278,6 @@ const struct cfg_shared_driver cfg_shared_etcd = {.kind = "etcd",
                                                   .submit = etcd_submit,
                                                   .confirm = etcd_confirm,
                                                   .age = etcd_age,
+                                                  .health = etcd_health,
                                                   .why = etcd_why,
                                                   .close = etcd_close};

@@ -86,11 +86,16 @@ struct etcd_engine {
     struct atl_timer *upkeep_timer;
     struct atl_etcd_call *upkeep_call;
     bool full;
+    uint64_t database_bytes; /* of the member that was asked last; 0: not known */
+    uint64_t used_bytes;
+    struct etcd_space *space;
     struct atl_timer *compact_timer;
     struct atl_etcd_call *compact_call;
     int64_t compact_to; /* what was fed one period ago */
     char why[ATL_TEXT_MAX];
 };
+
+struct etcd_space;
 
 /* etcd.c */
 void etcd_load(struct etcd_engine *engine); /* root, listing, watch */
@@ -107,7 +112,14 @@ void etcd_keep_start(struct etcd_engine *engine);
 void etcd_keep_stop(struct etcd_engine *engine);
 void etcd_confirm(void *self, cfg_shared_confirm_fn *fn, void *user);
 void etcd_confirms_fed(struct etcd_engine *engine);
+void etcd_compact(struct etcd_engine *engine, int64_t revision); /* history up to there is given up */
 void etcd_lost_sight(
     struct etcd_engine *engine); /* a call failed as if there were no quorum: looks at once */
+
+/* etcd_space.c */
+struct etcd_space *etcd_space_new(struct etcd_engine *engine);
+void etcd_space_free(struct etcd_space **space);
+void etcd_space_ask(struct etcd_space *space); /* for alarms */
+void etcd_space_alarms(const struct etcd_space *space, bool *ret_no_space, bool *ret_corrupt);
 
 #endif

@@ -149,6 +149,8 @@ static void on_status(const struct atl_etcd_answer *answer, void *user)
                 "etcd's database has %" PRId64 " of %" PRIu64 " bytes", status->db_size,
                 engine->options.quota_bytes);
     engine->full = full;
+    engine->database_bytes = (uint64_t)status->db_size;
+    engine->used_bytes = status->db_size_in_use > 0 ? (uint64_t)status->db_size_in_use : 0;
 }
 
 static void on_upkeep(void *user)
@@ -161,6 +163,7 @@ static void on_upkeep(void *user)
         engine->upkeep_call = atl_etcd_call(engine->channel, ATL_ETCD_STATUS, &request.base,
                                             ETCD_CALL_TIMEOUT, on_status, engine);
     }
+    etcd_space_ask(engine->space);
     engine->upkeep_timer =
         atl_loop_timer(engine->loop, starting ? ETCD_CONFIRM_AGAIN : ETCD_UPKEEP_EVERY, 0, on_upkeep, engine);
 }
@@ -175,17 +178,22 @@ static void on_compact(const struct atl_etcd_answer *answer, void *user)
         atl_log(ATL_WARNING, "compaction-failed", "%s; trying again later", answer->error.text);
 }
 
+void etcd_compact(struct etcd_engine *engine, int64_t revision)
+{
+    Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
+    if (revision <= 0 || engine->compact_call != NULL)
+        return;
+    request.revision = revision;
+    engine->compact_call = atl_etcd_call(engine->channel, ATL_ETCD_COMPACT, &request.base, ETCD_CALL_TIMEOUT,
+                                         on_compact, engine);
+}
+
 /* Every node asks for it, so it needs no leader among them: what is compacted already is no harm. A watcher
  * that is further behind than one period lists again. */
 static void on_compact_timer(void *user)
 {
     struct etcd_engine *engine = user;
-    if (engine->compact_to > 0 && engine->compact_call == NULL) {
-        Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
-        request.revision = engine->compact_to;
-        engine->compact_call = atl_etcd_call(engine->channel, ATL_ETCD_COMPACT, &request.base,
-                                             ETCD_CALL_TIMEOUT, on_compact, engine);
-    }
+    etcd_compact(engine, engine->compact_to);
     engine->compact_to = engine->seen;
 }
 
@@ -193,6 +201,7 @@ void etcd_keep_start(struct etcd_engine *engine)
 {
     atl_ns every = engine->options.compact_every;
     engine->compact_timer = atl_loop_timer(engine->loop, every, every, on_compact_timer, engine);
+    engine->space = etcd_space_new(engine);
     etcd_confirm(engine, NULL, NULL);
     on_upkeep(engine);
 }
@@ -212,6 +221,7 @@ void etcd_keep_stop(struct etcd_engine *engine)
         atl_etcd_cancel(engine->upkeep_call);
     if (engine->compact_call != NULL)
         atl_etcd_cancel(engine->compact_call);
+    etcd_space_free(&engine->space);
     atl_timer_free(engine->compact_timer);
     atl_timer_free(engine->confirm_timer);
     atl_timer_free(engine->upkeep_timer);

@@ -18,6 +18,7 @@ struct cfg_shared_options {
     uint64_t seed;
     uint64_t quota_bytes; /* as etcd was started with; 0: 2 GiB, etcd's own */
     atl_ns compact_every; /* older history than this is given up; 0: 5 min */
+    atl_ns space_every;   /* how often it is looked whether space can be given back; 0: 10 min */
     atl_ns write_timeout; /* then the outcome of a write that is on its way is unknown; 0: 5 s */
 };
 
@@ -46,6 +47,15 @@ struct cfg_shared_result {
 typedef void cfg_shared_done_fn(const struct cfg_shared_result *result, void *user);
 typedef void cfg_shared_confirm_fn(enum atl_code code, const struct atl_error *error, void *user);
 
+/* How it is, for those who look after it. */
+struct cfg_shared_health {
+    uint64_t database_bytes; /* 0: not known yet */
+    uint64_t used_bytes;
+    uint64_t quota_bytes;
+    bool no_space; /* an alarm: nothing is taken until there is space */
+    bool corrupt;  /* an alarm: members differ */
+};
+
 struct cfg_shared_driver {
     const char *kind;
     /* Feeds nothing yet. Errors: ATL_E_INVALID. */
@@ -58,6 +68,7 @@ struct cfg_shared_driver {
     void (*confirm)(void *self, cfg_shared_confirm_fn *fn, void *user);
     /* How old what was fed may be; 0: as of now. Writes are refused while `writable` is false. */
     atl_ns (*age)(const void *self, bool *ret_writable);
+    void (*health)(const void *self, struct cfg_shared_health *ret_health);
     /* Why nothing has been fed yet, for a start that takes too long. */
     const char *(*why)(const void *self);
     void (*close)(void *self);

@@ -93,6 +93,11 @@ static void without_etcd_the_copy_is_read_and_nothing_is_written(void **state)
     assert_true(cfg_store_age(store, &writable) > 0);
     assert_true(cfg_store_age(store, &writable) < ATL_MINUTE);
     assert_false(writable);
+    struct cfg_store_health health;
+    cfg_store_health(store, &health);
+    assert_true(health.copied);
+    assert_false(health.writable);
+    assert_true(health.age_ms > 0);
     struct cfg_store_result result = rig_put(&rig, store, "a", "2");
     assert_int_equal(result.code, ATL_E_UNAVAILABLE);
     assert_non_null(strstr(result.error.text, "quorum"));

@@ -135,6 +135,21 @@ static void a_write_is_read_back_and_survives_a_kill(void **state)
     service_engine_check(f.dir);
 }
 
+static void a_read_as_of_now_says_no_age(void **state)
+{
+    (void)state;
+    static char path[] = "nodes/pve1/lxc/170.conf";
+    put(path, "x");
+    Atoll__Store__V1__GetRequest get = ATOLL__STORE__V1__GET_REQUEST__INIT;
+    get.path = path;
+    get.has_linearizable = get.linearizable = 1;
+    const void *output = NULL;
+    assert_atl_ok(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Store_Get, &get, NULL, &output, &err), &err);
+    const Atoll__Store__V1__GetReply *reply = output;
+    assert_int_equal(reply->file->content.len, 1);
+    assert_false(reply->has_age_ms);
+}
+
 static void secrets_are_closed_to_agents(void **state)
 {
     (void)state;
@@ -675,6 +690,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_is_read_back_and_survives_a_kill),
+        cmocka_unit_test(a_read_as_of_now_says_no_age),
         cmocka_unit_test(secrets_are_closed_to_agents),
         cmocka_unit_test(a_retried_request_is_done_once),
         cmocka_unit_test(a_mirror_follows_changes_and_restarts),
