@@ -55,7 +55,7 @@ def write_results(report, seconds):
     """The last result of "full", with the commit it belongs to."""
     commit = subprocess.run(["git", "-C", TOP, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = ["# Results of the last full test run", "",
-             f"`./tests/run full` at commit {commit or 'unknown'}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} "
+             f"`./tests/run {' '.join(sys.argv[1:])}` at commit {commit or 'unknown'}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} "
              f"UTC, {seconds / 60:.0f} minutes:",
              f"**{report.passed} passed, {len(report.failed)} failed, {len(report.skipped)} skipped**", "",
              "| test | result | seconds |", "| --- | --- | --- |"]
