@@ -54,9 +54,10 @@ def run_level(report, level, options, budget_s):
 def write_results(report, seconds):
     """The last result of "full", with the commit it belongs to."""
     commit = subprocess.run(["git", "-C", TOP, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    command = " ".join(["./tests/run", *sys.argv[1:]])
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     lines = ["# Results of the last full test run", "",
-             f"`./tests/run {' '.join(sys.argv[1:])}` at commit {commit or 'unknown'}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} "
-             f"UTC, {seconds / 60:.0f} minutes:",
+             f"`{command}` at commit {commit or 'unknown'}, {when} UTC, {seconds / 60:.0f} minutes:",
              f"**{report.passed} passed, {len(report.failed)} failed, {len(report.skipped)} skipped**", "",
              "| test | result | seconds |", "| --- | --- | --- |"]
     lines += [f"| {name} | {result} | {took:.1f} |" for name, result, took in report.rows]
