@@ -111,7 +111,8 @@ void cfg_fixture_start(struct cfg_fixture *fixture)
     char *node ATL_FREE_AT_EXIT = atl_strdup(fixture->node);
     char level_option[] = "--log-level";
     char level[] = "error";
-    char *argv[16] = {program, run_option, run, state_option, state, node_option, node, level_option, level};
+    char *argv[9 + CFG_FIXTURE_OPTIONS] = {program,     run_option, run,          state_option, state,
+                                           node_option, node,       level_option, level};
     for (size_t i = 0; fixture->engine[i] != NULL; i++)
         argv[9 + i] = (char *)(uintptr_t)fixture->engine[i]; /* posix_spawn() does not change it */
     int rc = posix_spawn(&fixture->pid, program, NULL, NULL, argv, environ);

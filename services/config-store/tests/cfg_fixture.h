@@ -9,11 +9,13 @@
 #include "io/loop.h"
 #include "pure/arena.h"
 
+enum { CFG_FIXTURE_OPTIONS = 11 };
+
 struct cfg_fixture {
-    char dir[64];          /* with run/ and state/ */
-    pid_t pid;             /* 0: not running */
-    const char *engine[5]; /* options that say which engine; NULL behind them; borrowed */
-    const char *node;      /* its name; borrowed */
+    char dir[64];                            /* with run/ and state/ */
+    pid_t pid;                               /* 0: not running */
+    const char *engine[CFG_FIXTURE_OPTIONS]; /* options that say which engine; NULL behind them; borrowed */
+    const char *node;                        /* its name; borrowed */
     struct atl_loop *loop;
     struct atl_bus *cli;
     struct atl_bus *gateway;

@@ -30,7 +30,7 @@ static int set_up(void **state)
 {
     (void)state;
     static const char *const names[NODES] = {"pve1", "pve2"};
-    const char *engine[5] = {NULL};
+    const char *engine[CFG_FIXTURE_OPTIONS] = {NULL};
     service_engine_open(engine);
     for (size_t i = 0; i < NODES; i++) {
         struct cfg_fixture *f = &nodes[i].f;
