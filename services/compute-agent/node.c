@@ -1,4 +1,6 @@
 /* The node's own methods: load, version, time, resolver; and what it tells the status view. */
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +213,25 @@ static void get_dns(struct atl_request *request, const ProtobufCMessage *input, 
     atl_request_reply(request, &reply.base);
 }
 
+/* SHA-256 of the certificate that the node's gateway shows, as AA:BB:...; NULL: there is none yet. */
+static char *gateway_fingerprint(const char *state_dir, struct atl_arena *arena)
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    FILE *file = fopen(atl_arena_format(arena, "%s/gateway/cert.pem", state_dir), "re");
+    X509 *leaf = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
+    bool known = leaf != NULL && X509_digest(leaf, EVP_sha256(), digest, &size) == 1;
+    X509_free(leaf);
+    if (file != NULL)
+        (void)fclose(file);
+    if (!known)
+        return NULL;
+    char *text = atl_arena_alloc(arena, (size_t)size * 3);
+    for (unsigned int i = 0; i < size; i++)
+        (void)snprintf(text + (size_t)i * 3, 4, i + 1 < size ? "%02X:" : "%02X", digest[i]);
+    return text;
+}
+
 /* --- the part
  * ----------------------------------------------------------------------------------------------------- */
 
@@ -239,6 +260,7 @@ static void part_status(void *self, struct cmp_status *status)
         node->has_cgroup_mode = true;
         node->cgroup_mode = host.cgroup_version;
     }
+    node->ssl_fingerprint = gateway_fingerprint(part->cmp->options.state_dir, arena);
     status->node = node;
 }
 
