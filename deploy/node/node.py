@@ -137,7 +137,8 @@ class Node:
         if service == "sdn-agent":
             options += ["--interfaces", self.interfaces_file()]
         if service == "config-store":
-            options += ["--pam-helper", layout.pam_helper(self.state_dir)]
+            options += ["--pam-helper", layout.pam_helper(self.state_dir), "--supervisor", self.service_dir,
+                        "--tasks-dir", self.state_dir]
         if service == "compute-agent" and "--driver" not in options:
             options += ["--accel", self.accel, "--libvirt-uri", self.libvirt_uri()]
         return options

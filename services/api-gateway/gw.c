@@ -234,7 +234,9 @@ bool gw_settle_node(struct gw_work *work)
             if (work->params.count > i) /* path parameters stand first, in order */
                 work->params.items[i].value = param->value;
         }
-        if (strcmp(param->value, work->gw->options.node) == 0)
+        /* config-store answers alike on every node: there it names whom it is about, not who is to answer */
+        if (strcmp(param->value, work->gw->options.node) == 0 ||
+            strcmp(work->match.rpc->service->server, "config-store") == 0)
             continue;
         if (work->gw->options.directory != NULL &&
             atl_directory_node(work->gw->options.directory, param->value) != NULL) {

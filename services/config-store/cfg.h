@@ -12,6 +12,7 @@ struct cfg_locks;
 struct cfg_identity;
 struct cfg_view;
 struct cfg_reach;
+struct cfg_cluster;
 
 struct cfg {
     const struct atl_program *program;
@@ -24,6 +25,7 @@ struct cfg {
     struct cfg_identity *identity;
     struct cfg_view *view;
     struct cfg_reach *reach;
+    struct cfg_cluster *cluster;
 };
 
 /* Answers with an error made on the spot. */

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "cfg.h"
+#include "cluster/cluster.h"
+#include "cluster/work.h"
 #include "drivers/choose.h"
 #include "identity.h"
 #include "io/log.h"
@@ -15,8 +17,10 @@
 
 static struct cfg_engine_choice engine = {.kind = "sqlite"};
 static const char *pam_helper;
+static const char *supervisor;
+static const char *tasks_dir;
 
-static const struct atl_program_option options[] = {
+static const struct atl_program_option program_options[] = {
     {"engine", "KIND", "what keeps the tree: sqlite, etcd, or memory for tests", &engine.kind, NULL},
     {"etcd", "LIST", "etcd: ADDRESS:PORT of its members, with commas between", &engine.endpoints, NULL},
     {"etcd-ca", "FILE", "etcd: who signed its certificates (PEM); without it there is no TLS",
@@ -25,6 +29,9 @@ static const struct atl_program_option options[] = {
     {"etcd-key", "FILE", "etcd: its key (PEM)", &engine.key_file, NULL},
     {"etcd-quota", "BYTES", "etcd: its --quota-backend-bytes (default: 2 GiB)", &engine.quota, NULL},
     {"pam-helper", "PATH", "the program that asks PAM (default: beside this one)", &pam_helper, NULL},
+    {"supervisor", "DIR", "runit's folder of services, with etcd and corosync (default: systemd)",
+     &supervisor, NULL},
+    {"tasks-dir", "DIR", "the folder with the node's tasks/ (default: the state folder)", &tasks_dir, NULL},
 };
 
 /* A change of user.cfg or of a node's key reaches our own guard before anybody hears of the commit. */
@@ -63,24 +70,36 @@ static char *helper_path(void)
     return atl_format("%s/atoll-pam-helper", self);
 }
 
-static enum atl_code open_store(struct cfg *cfg, struct atl_error *err)
+static enum atl_code open_store(struct cfg *cfg, struct cfg_cluster_start *start, struct atl_error *err)
 {
     struct cfg_engine_chosen chosen;
-    enum atl_code code = cfg_engine_choose(&engine, cfg->loop, &chosen, err);
+    (void)mkdir(cfg->program->state_dir, 0700); /* there already, or opening the engine says what is wrong */
+    enum atl_code code = cfg_cluster_begin(start, cfg->loop, &engine, err);
+    if (code == ATL_OK)
+        code = cfg_engine_choose(&engine, cfg->loop, &chosen, err);
     if (code != ATL_OK)
         return code;
-    (void)mkdir(cfg->program->state_dir, 0700); /* there already, or opening the engine says what is wrong */
     const struct cfg_store_options store = {.loop = cfg->loop,
                                             .driver = chosen.driver,
                                             .engine = {.state_dir = cfg->program->state_dir},
                                             .shared = chosen.shared,
                                             .shared_options = chosen.options};
-    return cfg_store_open(&store, &cfg->store, err);
+    code = cfg_store_open(&store, &cfg->store, err);
+    return code == ATL_OK ? cfg_cluster_finish(cfg, start, err) : code;
 }
 
-static enum atl_code build(struct cfg *cfg, struct atl_error *err)
+static enum atl_code open_cluster(struct cfg *cfg, struct cfg_cluster_start *start, struct atl_error *err)
 {
-    enum atl_code code = open_store(cfg, err);
+    const struct cfg_cluster_options options = {.start = start, .tasks_dir = tasks_dir};
+    enum atl_code code = cfg_cluster_open(cfg, &options, &cfg->cluster, err);
+    if (code == ATL_OK)
+        cfg_serve_cluster_config(cfg);
+    return code;
+}
+
+static enum atl_code build(struct cfg *cfg, struct cfg_cluster_start *start, struct atl_error *err)
+{
+    enum atl_code code = open_store(cfg, start, err);
     if (code != ATL_OK)
         return code;
     cfg->keeper = atl_keeper_new(cfg->bus, NULL);
@@ -100,7 +119,7 @@ static enum atl_code build(struct cfg *cfg, struct atl_error *err)
     cfg_serve_cluster(cfg);
     cfg_serve_pools(cfg);
     cfg_serve_directory(cfg);
-    return ATL_OK;
+    return open_cluster(cfg, start, err);
 }
 
 static void stop(void *self)
@@ -108,7 +127,8 @@ static void stop(void *self)
     struct cfg *cfg = self;
     if (cfg == NULL)
         return;
-    cfg_identity_free(&cfg->identity); /* first: its answers need the others */
+    cfg_cluster_close(&cfg->cluster);
+    cfg_identity_free(&cfg->identity); /* before the rest: its answers need the others */
     cfg_watchers_free(&cfg->watchers);
     cfg_locks_free(&cfg->locks);
     cfg_view_free(&cfg->view);
@@ -118,23 +138,29 @@ static void stop(void *self)
     free(cfg);
 }
 
-static enum atl_code start(struct atl_program *program, void **ret_self, struct atl_error *err)
+static enum atl_code begin(struct atl_program *program, void **ret_self, struct atl_error *err)
 {
     struct cfg *cfg = atl_new0(struct cfg);
     cfg->program = program;
     cfg->loop = program->loop;
     cfg->bus = program->bus;
     *ret_self = cfg;
-    return build(cfg, err);
+    struct cfg_cluster_start start = {
+        .place = {.dir = program->state_dir, .supervisor = supervisor, .node = program->node}};
+    enum atl_code code = build(cfg, &start, err);
+    cfg_cluster_start_done(&start);
+    return code;
 }
 
 int main(int argc, char **argv)
 {
     return atl_program_main(&(const struct atl_program_spec){.name = "config-store",
                                                              .summary = "state and identity of the cluster",
-                                                             .options = options,
-                                                             .option_count = ATL_COUNT(options),
-                                                             .start = start,
+                                                             .options = program_options,
+                                                             .option_count = ATL_COUNT(program_options),
+                                                             .tasks = cfg_cluster_tasks,
+                                                             .task_count = cfg_cluster_task_count,
+                                                             .start = begin,
                                                              .stop = stop},
                             argc, argv);
 }

@@ -3,6 +3,7 @@
 
 #include "atoll/cluster/v1/cluster.atl.h"
 #include "cfg.h"
+#include "cluster/cluster.h"
 #include "core/options.h"
 #include "view.h"
 
@@ -170,6 +171,38 @@ static void handle_nodes(struct atl_request *request, const ProtobufCMessage *in
     atl_request_reply(request, &reply.base);
 }
 
+/* The cluster itself and its configured nodes, as corosync sees them. */
+static void add_members(const struct atl_membership *now, struct atl_arena *arena,
+                        Atoll__Cluster__V1__GetStatusReply *reply)
+{
+    static char cluster_id[] = "cluster";
+    static char node_type[] = "node";
+    Atoll__Cluster__V1__StatusRow *row = atl_arena_new(arena, Atoll__Cluster__V1__StatusRow);
+    atoll__cluster__v1__status_row__init(row);
+    row->id = row->type = cluster_id;
+    row->name = atl_arena_strdup(arena, now->cluster_name);
+    row->has_nodes = row->has_quorate = row->has_version = 1;
+    row->nodes = (int64_t)now->count;
+    row->quorate = now->quorate;
+    row->version = (int64_t)now->config_version;
+    reply->entry[reply->n_entry++] = row;
+    for (size_t i = 0; i < now->count; i++) {
+        const struct atl_member *member = &now->members[i];
+        row = atl_arena_new(arena, Atoll__Cluster__V1__StatusRow);
+        atoll__cluster__v1__status_row__init(row);
+        row->id = atl_arena_format(arena, "node/%s", member->name);
+        row->type = node_type;
+        row->name = atl_arena_strdup(arena, member->name);
+        row->level = (char *)(uintptr_t)protobuf_c_empty_string;
+        row->ip = atl_arena_strdup(arena, member->links[0]);
+        row->has_nodeid = row->has_local = row->has_online = 1;
+        row->nodeid = member->id;
+        row->local = member->self;
+        row->online = member->self || member->online;
+        reply->entry[reply->n_entry++] = row;
+    }
+}
+
 static void handle_status(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     (void)input;
@@ -178,6 +211,13 @@ static void handle_status(struct atl_request *request, const ProtobufCMessage *i
     size_t count = 0;
     struct cfg_node_row *const *nodes = cfg_status_nodes(cfg_view_status(cfg->view), &count);
     Atoll__Cluster__V1__GetStatusReply reply = ATOLL__CLUSTER__V1__GET_STATUS_REPLY__INIT;
+    const struct atl_membership *now = cfg_cluster_membership(cfg->cluster);
+    if (now != NULL) {
+        reply.entry = atl_arena_array(arena, Atoll__Cluster__V1__StatusRow *, now->count + 1);
+        add_members(now, arena, &reply);
+        atl_request_reply(request, &reply.base);
+        return;
+    }
     reply.entry = atl_arena_array(arena, Atoll__Cluster__V1__StatusRow *, count + 1);
     for (size_t i = 0; i < count; i++) {
         Atoll__Cluster__V1__StatusRow *row = atl_arena_new(arena, Atoll__Cluster__V1__StatusRow);

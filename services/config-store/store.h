@@ -76,6 +76,9 @@ struct cfg_store_health {
 void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health);
 /* In which changes of user.cfg take turns; NULL: an engine of our own needs none. */
 struct cfg_turns *cfg_store_turns(const struct cfg_store *store);
+/* What the membership says: without a quorum changes are refused at once. Only for an engine that others
+ * write too. */
+void cfg_store_set_quorum(struct cfg_store *store, bool quorate);
 /* The tree with what is queued: to prepare the next transaction on, never to answer from. */
 const struct cfg_tree *cfg_store_ahead(const struct cfg_store *store);
 const struct cfg_ring *cfg_store_ring(const struct cfg_store *store);

@@ -46,7 +46,8 @@ struct cfg_store {
     size_t pending_count;
     struct cfg_tree fresh; /* a listing on its way */
     bool listing;
-    bool loaded; /* the engine has shown its tree */
+    bool no_quorum; /* of members, whatever the engine says */
+    bool loaded;    /* the engine has shown its tree */
 };
 
 struct cfg_pending;

@@ -234,10 +234,19 @@ atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable)
     *ret_writable = true;
     if (store->shared == NULL)
         return 0;
-    if (store->shared_engine != NULL && store->loaded)
-        return store->shared->age(store->shared_engine, ret_writable);
+    if (store->shared_engine != NULL && store->loaded) {
+        atl_ns age = store->shared->age(store->shared_engine, ret_writable);
+        *ret_writable = *ret_writable && !store->no_quorum;
+        return age;
+    }
     *ret_writable = false;
     return atl_clock_monotonic() - store->copied;
+}
+
+void cfg_store_set_quorum(struct cfg_store *store, bool quorate)
+{
+    atl_assert(store->shared != NULL);
+    store->no_quorum = !quorate;
 }
 
 void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health)
@@ -327,6 +336,12 @@ void cfg_shared_txn(struct cfg_store *store, const struct cfg_txn *txn, const ui
     const struct cfg_done_entry *entry = request_id != NULL ? cfg_done_find(&store->done, request_id) : NULL;
     if (entry != NULL) {
         result = (struct cfg_store_result){.number = entry->number, .repeated = true};
+        fn(&result, user);
+        return;
+    }
+    if (store->no_quorum) {
+        result.code = atl_fail(&result.error, ATL_E_UNAVAILABLE, NULL,
+                               "the cluster has no quorum: the configuration can be read, not changed");
         fn(&result, user);
         return;
     }

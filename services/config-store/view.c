@@ -26,8 +26,11 @@ static void on_change(const char *path, const struct cfg_file *file, void *user)
         view->pools_changed = true;
     } else if (strcmp(path, CFG_USERS) == 0) {
         view->pools_changed = true;
-    } else if (file != NULL && strncmp(path, ".state/key/", 11) == 0) {
-        cfg_status_node(view->status, path + 11);
+    } else if (strncmp(path, ".state/key/", 11) == 0) {
+        if (file != NULL)
+            cfg_status_node(view->status, path + 11);
+        else
+            cfg_status_forget_node(view->status, path + 11);
     }
 }
 
@@ -104,6 +107,12 @@ void cfg_view_free(struct cfg_view **pointer)
     atl_timer_free(view->tick);
     cfg_status_free(&view->status);
     free(view);
+}
+
+void cfg_view_member(struct cfg_view *view, const char *node, bool online)
+{
+    cfg_status_node(view->status, node);
+    cfg_status_member(view->status, node, online);
 }
 
 struct cfg_status *cfg_view_status(struct cfg_view *view)

@@ -122,13 +122,33 @@ static enum atl_code read_option(struct reader *r, const char *word)
         *(const char **)(void *)((char *)r->args + global->offset) = value;
         return ATL_OK;
     }
-    if (strcmp(name, "token") == 0)
+    bool parameter =
+        r->args->command != NULL && atl_message_field(r->args->command->rpc->input, name) != NULL;
+    if (strcmp(name, "token") == 0 && !parameter)
         return atl_fail(
             r->err, ATL_E_INVALID, "token",
             "a token does not belong on a command line: set ATOLL_TOKEN, or use --token-file FILE");
     if (r->args->command == NULL)
         return atl_fail(r->err, ATL_E_INVALID, name, "unknown option --%s; see atoll --help", name);
     return read_parameter(r, name, inline_value);
+}
+
+/* What is made, or where to, is named in a parameter and not in the path: it may stand without its name. */
+static const char *first_word(const struct atl_rpc *rpc)
+{
+    static const char *const names[] = {"vmid", "clustername", "hostname"};
+    for (size_t i = 0; i < ATL_COUNT(names); i++) {
+        const struct atl_field *field = atl_message_field(rpc->input, names[i]);
+        if (field != NULL && (field->flags & ATL_F_REQUIRED))
+            return names[i];
+    }
+    return NULL;
+}
+
+/* The node is the one we are on, unless it is what is to be deleted. */
+static bool is_understood(const struct atl_rpc *rpc, const char *name, const char *rest)
+{
+    return strcmp(name, "node") == 0 && (rpc->verb != ATL_DELETE || rest[0] != '\0');
 }
 
 /* The command is known: its path parameters but node are wanted, in order. */
@@ -139,14 +159,13 @@ static void want_positionals(struct reader *r)
         size_t length = strcspn(at, "}") - 1;
         const char *name = atl_arena_strndup(r->arena, at + 1, length);
         at += length;
-        if (strcmp(name, "node") == 0 || r->positionals == ATL_COUNT(r->positional))
+        if (is_understood(rpc, name, at + 2) || r->positionals == ATL_COUNT(r->positional))
             continue;
         r->positional[r->positionals++] = name;
     }
-    /* creating a guest names it in a parameter, not in the path */
-    const struct atl_field *vmid = atl_message_field(rpc->input, "vmid");
-    if (r->positionals == 0 && vmid != NULL && (vmid->flags & ATL_F_REQUIRED))
-        r->positional[r->positionals++] = "vmid";
+    const char *name = first_word(rpc);
+    if (r->positionals == 0 && name != NULL)
+        r->positional[r->positionals++] = name;
 }
 
 static enum atl_code read_api(struct reader *r, const char *word)

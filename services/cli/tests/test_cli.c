@@ -128,6 +128,19 @@ static void a_volume_id_with_slashes_is_one_path_value(void **state)
     assert_string_equal(param(f, "volume"), "local:iso/a.iso");
 }
 
+static void joining_names_where_to_and_may_show_its_token(void **state)
+{
+    struct fixture *f = *state;
+    assert_atl_ok(PARSE(f, "cluster", "create", "demo"), &f->err);
+    assert_string_equal(param(f, "clustername"), "demo");
+    assert_atl_ok(PARSE(f, "cluster", "join", "10.0.0.1", "--token", "a/b/c"), &f->err);
+    assert_string_equal(param(f, "hostname"), "10.0.0.1");
+    assert_string_equal(param(f, "token"), "a/b/c");
+    assert_int_equal(PARSE(f, "cluster", "join", "--token", "a/b/c"), ATL_E_INVALID);
+    assert_atl_ok(PARSE(f, "cluster", "remove", "n3"), &f->err);
+    assert_string_equal(param(f, "node"), "n3");
+}
+
 static void every_command_has_a_unique_name_and_help_that_shows_its_summary(void **state)
 {
     struct fixture *f = *state;
@@ -268,6 +281,7 @@ int main(void)
         cmocka_unit_test(a_secret_on_the_command_line_is_refused),
         cmocka_unit_test(api_finds_methods_by_path_and_a_fixed_segment_wins),
         cmocka_unit_test(a_volume_id_with_slashes_is_one_path_value),
+        cmocka_unit_test(joining_names_where_to_and_may_show_its_token),
         cmocka_unit_test(every_command_has_a_unique_name_and_help_that_shows_its_summary),
         cmocka_unit_test(every_noun_has_a_summary),
         cmocka_unit_test(help_has_three_levels),

@@ -210,7 +210,7 @@ static struct cfg_node_row *find_node(const struct cfg_status *status, const cha
 
 void cfg_status_node(struct cfg_status *status, const char *name)
 {
-    if (find_node(status, name) != NULL || status->node_count == CFG_NODES_MAX ||
+    if (find_node(status, name) != NULL || status->node_count == CFG_STATUS_NODES_MAX ||
         strlen(name) >= CFG_NAME_SIZE)
         return;
     struct cfg_node_row *node = atl_new0(struct cfg_node_row);
@@ -228,6 +228,30 @@ void cfg_status_node(struct cfg_status *status, const char *name)
     for (; at > 0 && strcmp(status->nodes[at - 1]->name, name) > 0; at--)
         status->nodes[at] = status->nodes[at - 1];
     status->nodes[at] = node;
+}
+
+void cfg_status_forget_node(struct cfg_status *status, const char *name)
+{
+    for (size_t i = 0; i < status->node_count; i++) {
+        if (strcmp(status->nodes[i]->name, name) != 0)
+            continue;
+        free_row(&status->nodes[i]->row);
+        free(status->nodes[i]);
+        status->node_count--;
+        memmove(&status->nodes[i], &status->nodes[i + 1], (status->node_count - i) * sizeof status->nodes[0]);
+        return;
+    }
+}
+
+void cfg_status_member(struct cfg_status *status, const char *name, bool online)
+{
+    struct cfg_node_row *node = find_node(status, name);
+    if (node == NULL)
+        return;
+    if (!online)
+        forget_state(&node->row);
+    node->online = online;
+    set_text(&node->row.status, online ? "online" : "offline");
 }
 
 static void take_node(struct cfg_node_row *node, const Atoll__Store__V1__NodeStatus *from)

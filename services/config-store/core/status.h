@@ -11,7 +11,7 @@
 #include "core/path.h"
 #include "pure/acl.h"
 
-enum { CFG_NODES_MAX = 64, CFG_TASKS_MAX = 1000, CFG_NAME_SIZE = 64 };
+enum { CFG_STATUS_NODES_MAX = 64, CFG_TASKS_MAX = 1000, CFG_NAME_SIZE = 64 };
 #define CFG_STATUS_STALE (30 * ATL_SECOND)
 
 struct cfg_guest_row {
@@ -51,6 +51,10 @@ void cfg_status_guest(struct cfg_status *status, const struct cfg_guest_path *gu
 void cfg_status_pools(struct cfg_status *status, const struct atl_acl *acl);
 /* A node that is known, whether its agents have spoken or not. */
 void cfg_status_node(struct cfg_status *status, const char *node);
+/* The node was removed. */
+void cfg_status_forget_node(struct cfg_status *status, const char *node);
+/* Another node is there, or gone, before its agents say anything. */
+void cfg_status_member(struct cfg_status *status, const char *node, bool online);
 
 /*
  * Takes what an agent says about its node. service: the sender's name on the bus.

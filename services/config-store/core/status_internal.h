@@ -4,7 +4,7 @@
 
 #include "core/status.h"
 
-enum { CFG_SENDERS_MAX = CFG_NODES_MAX * 4 };
+enum { CFG_SENDERS_MAX = CFG_STATUS_NODES_MAX * 4 };
 
 struct cfg_sender {
     char service[32];
@@ -22,7 +22,7 @@ struct cfg_status {
     struct cfg_storage_row **storages;
     size_t storage_count;
     size_t storage_room;
-    struct cfg_node_row *nodes[CFG_NODES_MAX];
+    struct cfg_node_row *nodes[CFG_STATUS_NODES_MAX];
     size_t node_count;
     struct cfg_task_row *tasks[CFG_TASKS_MAX];
     size_t task_count;

@@ -1,0 +1,328 @@
+/* The running part: membership, the local copy of corosync.conf, tasks. */
+#include "cluster/cluster.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atoll/store/v1/directory.pb-c.h"
+#include "cluster/ask.h"
+#include "cluster/internal.h"
+#include "cluster/work.h"
+#include "io/directory.h"
+#include "io/log.h"
+#include "view.h"
+
+#define TICK           ATL_SECOND
+#define RELOAD_TIMEOUT (10 * ATL_SECOND)
+
+/* --- corosync.conf --- */
+
+enum atl_code cfg_cluster_conf(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                               struct cfg_corosync *ret_conf, struct atl_error *err)
+{
+    const struct cfg_file *file = cfg_tree_get(cfg_store_ahead(cluster->cfg->store), CFG_COROSYNC_CONF);
+    if (cluster->members == NULL || file == NULL)
+        return atl_fail(err, ATL_E_STATE, NULL, "this node is in no cluster");
+    return cfg_corosync_read((const char *)file->bytes, file->size, arena, ret_conf, err);
+}
+
+struct cfg_op cfg_cluster_conf_op(const struct cfg_corosync *conf, struct atl_arena *arena)
+{
+    struct atl_buf text ATL_BUF_AT_EXIT = {0};
+    cfg_corosync_write(conf, &(const struct cfg_corosync_place){.dir = NULL}, &text);
+    return (struct cfg_op){.kind = CFG_PUT,
+                           .path = CFG_COROSYNC_CONF,
+                           .bytes = atl_arena_copy(arena, text.data, text.length),
+                           .size = text.length};
+}
+
+struct cfg_compare cfg_cluster_unchanged(const struct cfg_cluster *cluster, const char *path)
+{
+    const struct cfg_tree *tree = cfg_store_ahead(cluster->cfg->store);
+    const struct cfg_file *file = cfg_tree_get(tree, path);
+    if (file == NULL)
+        return (struct cfg_compare){.kind = CFG_ABSENT, .path = path};
+    return (struct cfg_compare){
+        .kind = CFG_AT_REVISION, .path = path, .epoch = tree->epoch, .number = file->number};
+}
+
+static void reload(struct cfg_cluster *cluster);
+
+static void on_reloaded(const struct atl_process_end *end, void *user)
+{
+    struct cfg_cluster *cluster = user;
+    struct atl_error error = {0};
+    cluster->reload = NULL;
+    if (end->exit_status != 0) {
+        atl_log(ATL_WARNING, "corosync-not-reloaded",
+                "corosync does not take its new configuration: %.200s%.200s", end->output, end->errors);
+        if (cfg_slot_set(&cluster->place, "corosync", CFG_SLOT_AGAIN, &error) != ATL_OK)
+            atl_log(ATL_ERROR, "corosync-not-restarted", "%s", error.text);
+    }
+    if (cluster->reload_again)
+        reload(cluster);
+}
+
+static void reload(struct cfg_cluster *cluster)
+{
+    static const char *const argv[] = {"corosync-cfgtool", "-R", NULL};
+    struct atl_error error = {0};
+    cluster->reload_again = cluster->reload != NULL;
+    if (cluster->reload_again)
+        return;
+    const struct atl_process_options options = {.argv = argv, .capture = 4096, .timeout = RELOAD_TIMEOUT};
+    if (atl_process_start(cluster->cfg->loop, &options, on_reloaded, cluster, &cluster->reload, &error) !=
+        ATL_OK)
+        atl_log(ATL_WARNING, "corosync-not-reloaded", "%s", error.text);
+}
+
+/* Where etcd is on the other nodes, for our next start. */
+static void keep_endpoints(struct cfg_cluster *cluster, const struct cfg_corosync *conf)
+{
+    struct atl_buf endpoints ATL_BUF_AT_EXIT = {0};
+    struct cfg_cluster_conf kept = cluster->conf;
+    struct atl_error error = {0};
+    cfg_cluster_endpoints(conf, cluster->place.node, &endpoints);
+    if (endpoints.length == 0 || !atl_copy(kept.endpoints, sizeof kept.endpoints, endpoints.data) ||
+        strcmp(kept.endpoints, cluster->conf.endpoints) == 0)
+        return;
+    if (cfg_place_set_conf(&cluster->place, &kept, &error) != ATL_OK)
+        atl_log(ATL_WARNING, "cluster-conf-not-written", "%s", error.text);
+    else
+        cluster->conf = kept;
+}
+
+/* The others took this node out: it is alone again, with a tree of its own that is new. */
+static void leave(struct cfg_cluster *cluster)
+{
+    struct atl_error error = {0};
+    atl_log(ATL_WARNING, "removed", "this node was removed from cluster '%s'; it is alone from now on",
+            cluster->conf.cluster);
+    if (cfg_place_leave(&cluster->place, "this node was removed from the cluster", &error) != ATL_OK)
+        atl_log(ATL_ERROR, "not-left", "%s", error.text);
+    cluster->left = true;
+    atl_loop_stop(cluster->cfg->loop);
+}
+
+/* Our own copy follows the tree; corosync reads it when it differs. */
+static void place_conf(struct cfg_cluster *cluster, const struct cfg_file *file)
+{
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    struct atl_buf text ATL_BUF_AT_EXIT = {0};
+    struct atl_buf old ATL_BUF_AT_EXIT = {0};
+    struct atl_error error = {0};
+    struct cfg_corosync conf;
+    if (cfg_corosync_read((const char *)file->bytes, file->size, &arena, &conf, &error) != ATL_OK) {
+        atl_log(ATL_ERROR, "corosync-conf-unread", "%s", error.text);
+        return;
+    }
+    if (cfg_corosync_find(&conf, cluster->place.node) == NULL) {
+        leave(cluster);
+        return;
+    }
+    keep_endpoints(cluster, &conf);
+    cfg_corosync_write(&conf,
+                       &(const struct cfg_corosync_place){
+                           .dir = cfg_place_path(&cluster->place, "corosync", &arena), .user = cluster->user},
+                       &text);
+    bool same = cfg_place_read(&cluster->place, "corosync/corosync.conf", &old, NULL) == ATL_OK &&
+                old.length == text.length && memcmp(old.data, text.data, text.length) == 0;
+    if (same)
+        return;
+    if (cfg_place_write(&cluster->place, "corosync/corosync.conf", &text, &error) != ATL_OK) {
+        atl_log(ATL_ERROR, "corosync-conf-not-written", "%s", error.text);
+        return;
+    }
+    atl_log(ATL_NOTICE, "corosync-conf", "version %" PRIu64 " with %zu nodes", conf.version, conf.count);
+    reload(cluster);
+}
+
+static void on_change(const char *path, const struct cfg_file *file, void *user)
+{
+    if (strcmp(path, CFG_COROSYNC_CONF) == 0 && file != NULL)
+        place_conf(user, file);
+}
+
+/* The first node of a cluster brings the file with it. */
+static void on_first_conf(const struct cfg_store_result *result, void *user)
+{
+    (void)user;
+    if (result->code != ATL_OK && result->code != ATL_E_CONFLICT)
+        atl_log(ATL_WARNING, "corosync-conf-not-stored", "%s", result->error.text);
+}
+
+static void store_first_conf(struct cfg_cluster *cluster)
+{
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    struct atl_buf text ATL_BUF_AT_EXIT = {0};
+    struct cfg_corosync conf;
+    struct atl_error error = {0};
+    enum atl_code code = cfg_place_read(&cluster->place, "corosync/corosync.conf", &text, &error);
+    if (code == ATL_OK)
+        code = cfg_corosync_read(text.data, text.length, &arena, &conf, &error);
+    if (code != ATL_OK) {
+        atl_log(ATL_ERROR, "corosync-conf-unread", "%s", error.text);
+        return;
+    }
+    const struct cfg_op op = cfg_cluster_conf_op(&conf, &arena);
+    const struct cfg_compare compare = {.kind = CFG_ABSENT, .path = CFG_COROSYNC_CONF};
+    cfg_store_txn(
+        cluster->cfg->store,
+        &(const struct cfg_txn){.compares = &compare, .compare_count = 1, .ops = &op, .op_count = 1}, NULL,
+        on_first_conf, NULL);
+}
+
+/* --- membership --- */
+
+static void on_members(const struct atl_membership *now, void *user)
+{
+    struct cfg_cluster *cluster = user;
+    cfg_store_set_quorum(cluster->cfg->store, now->quorate);
+    for (size_t i = 0; i < now->count; i++)
+        if (!now->members[i].self)
+            cfg_view_member(cluster->cfg->view, now->members[i].name, now->members[i].online);
+    atl_log(now->quorate ? ATL_NOTICE : ATL_WARNING, "members", "%s, %u of %u votes, %u needed",
+            now->quorate ? "quorate" : "no quorum", now->total_votes, now->expected_votes, now->needed_votes);
+}
+
+const struct atl_membership *cfg_cluster_membership(const struct cfg_cluster *cluster)
+{
+    return cluster->members != NULL ? atl_members_now(cluster->members) : NULL;
+}
+
+/* --- begin and end --- */
+
+/* A node that joins and had to go on alone: as soon as etcd has its vote, config-store begins anew. */
+static void on_vote(const struct atl_etcd_answer *answer, void *user)
+{
+    struct cfg_cluster *cluster = user;
+    cluster->call = NULL;
+    if (answer->code != ATL_OK)
+        return;
+    atl_log(ATL_NOTICE, "join-goes-on", "etcd has its vote; beginning anew as a member");
+    atl_loop_stop(cluster->cfg->loop);
+}
+
+static void look_for_vote(void *user)
+{
+    struct cfg_cluster *cluster = user;
+    Etcd__RangeRequest range = ETCD__RANGE_REQUEST__INIT;
+    static uint8_t key[] = "/atoll/root";
+    range.key = (ProtobufCBinaryData){.data = key, .len = sizeof key - 1};
+    if (cluster->call == NULL)
+        cluster->call =
+            atl_etcd_call(cluster->channel, ATL_ETCD_RANGE, &range.base, ATL_SECOND, on_vote, cluster);
+}
+
+static void on_record(const struct cfg_store_result *result, void *user)
+{
+    (void)user;
+    if (result->code != ATL_OK)
+        atl_log(ATL_WARNING, "record-not-stored", "where this node is: %s", result->error.text);
+}
+
+/* Our record in the directory: from then on the bus of all nodes knows where we are; our services add their
+ * keys. */
+static void store_record(struct cfg_cluster *cluster)
+{
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    Atoll__Store__V1__DirectoryNode record = ATOLL__STORE__V1__DIRECTORY_NODE__INIT;
+    record.address = cluster->conf.address;
+    const char *path = atl_arena_format(&arena, ATL_DIRECTORY_PREFIX "%s", cluster->place.node);
+    const struct cfg_op op = cfg_put_message(&arena, path, &record.base);
+    const struct cfg_compare compare = {.kind = CFG_ABSENT, .path = path};
+    cfg_store_txn(
+        cluster->cfg->store,
+        &(const struct cfg_txn){.compares = &compare, .compare_count = 1, .ops = &op, .op_count = 1}, NULL,
+        on_record, NULL);
+}
+
+/* What a member has in the tree and does not find there yet. */
+static void on_tick(void *user)
+{
+    struct cfg_cluster *cluster = user;
+    const struct cfg_tree *tree = cfg_store_ahead(cluster->cfg->store);
+    char record[CFG_PATH_MAX];
+    bool writable = false;
+    (void)cfg_store_age(cluster->cfg->store, &writable);
+    if (!writable)
+        return;
+    (void)snprintf(record, sizeof record, ATL_DIRECTORY_PREFIX "%s", cluster->place.node);
+    if (cfg_tree_get(tree, CFG_COROSYNC_CONF) == NULL)
+        store_first_conf(cluster);
+    else if (cfg_tree_get(tree, record) == NULL)
+        store_record(cluster);
+    else
+        cfg_joining_tick(cluster);
+}
+
+static void open_member(struct cfg_cluster *cluster)
+{
+    struct cfg *cfg = cluster->cfg;
+    const struct atl_members_options options = {
+        .loop = cfg->loop, .node = cfg->program->node, .corosync = true};
+    cluster->members = atl_members_open(&options, on_members, cluster);
+    const struct cfg_file *file = cfg_tree_get(cfg_store_tree(cfg->store), CFG_COROSYNC_CONF);
+    if (file != NULL)
+        place_conf(cluster, file);
+    cfg_store_on_commit(cfg->store, on_change, NULL, cluster);
+    cluster->tick = atl_loop_timer(cfg->loop, 0, TICK, on_tick, cluster);
+}
+
+static enum atl_code open_tasks(struct cfg_cluster *cluster, const char *dir, struct atl_error *err)
+{
+    const struct atl_program *program = cluster->cfg->program;
+    const struct atl_tasks_options options = {.loop = cluster->cfg->loop,
+                                              .service = "config-store",
+                                              .node = program->node,
+                                              .run_dir = program->run_dir,
+                                              .state_dir = dir != NULL ? dir : program->state_dir,
+                                              .running_max = 1};
+    return atl_tasks_open(&options, &cluster->tasks, err);
+}
+
+enum atl_code cfg_cluster_open(struct cfg *cfg, const struct cfg_cluster_options *options,
+                               struct cfg_cluster **ret_cluster, struct atl_error *err)
+{
+    struct cfg_cluster *cluster = atl_new0(struct cfg_cluster);
+    cluster->cfg = cfg;
+    cluster->place = options->start->place;
+    cluster->conf = options->start->conf;
+    *ret_cluster = cluster;
+    const struct passwd *self = getpwuid(geteuid());
+    (void)atl_copy(cluster->user, sizeof cluster->user, self != NULL ? self->pw_name : "root");
+    enum atl_code code = open_tasks(cluster, options->tasks_dir, err);
+    if (code != ATL_OK || cluster->conf.state == CFG_ALONE)
+        return code;
+    code = cfg_ask_channel(&cluster->place, cluster->conf.endpoints, cfg->loop, &cluster->channel, err);
+    if (code != ATL_OK)
+        return code;
+    if (options->start->waiting)
+        cluster->tick = atl_loop_timer(cfg->loop, TICK, TICK, look_for_vote, cluster);
+    else
+        open_member(cluster);
+    return cluster->left ? atl_fail(err, ATL_E_STATE, NULL, "this node was removed from the cluster")
+                         : ATL_OK;
+}
+
+void cfg_cluster_close(struct cfg_cluster **pointer)
+{
+    struct cfg_cluster *cluster = *pointer;
+    *pointer = NULL;
+    if (cluster == NULL)
+        return;
+    atl_timer_free(cluster->tick);
+    if (cluster->call != NULL)
+        atl_etcd_cancel(cluster->call);
+    atl_process_free(cluster->reload);
+    if (cluster->members != NULL)
+        atl_members_close(&cluster->members);
+    atl_grpc_free(&cluster->channel);
+    if (cluster->tasks != NULL)
+        atl_tasks_close(&cluster->tasks);
+    atl_arena_done(&cluster->arena);
+    free(cluster);
+}

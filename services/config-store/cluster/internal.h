@@ -1,0 +1,55 @@
+/* What the files of the running part know of each other. */
+#ifndef CFG_CLUSTER_INTERNAL_H
+#define CFG_CLUSTER_INTERNAL_H
+
+#include "atoll/cluster/v1/config.atl.h"
+#include "atoll/cluster/v1/work.pb-c.h"
+#include "cluster/cluster.h"
+#include "etcd/etcd.h"
+#include "io/process.h"
+#include "io/task.h"
+
+#define CFG_JOIN_FOLDER    ".state/join/"    /* tokens */
+#define CFG_JOINING_FOLDER ".state/joining/" /* nodes whose etcd is a learner */
+#define CFG_JOIN_DEADLINE  60                /* seconds until a learner is taken out again */
+
+struct cfg_cluster {
+    struct cfg *cfg;
+    struct cfg_place place;
+    struct cfg_cluster_conf conf;
+    char user[64]; /* ours; corosync lets it ask */
+    struct atl_tasks *tasks;
+    struct atl_members *members; /* NULL: alone */
+    struct atl_grpc *channel;    /* to etcd, for its members; NULL: alone */
+    struct atl_timer *tick;
+    struct atl_etcd_call *call; /* of the tick */
+    struct atl_arena arena;     /* of the tick's call */
+    struct atl_process *reload; /* of corosync */
+    bool reload_again;
+    bool left; /* removed: config-store is to begin anew, alone */
+};
+
+/* corosync.conf of the tree. Errors: ATL_E_STATE the node is alone; ATL_E_INVALID. */
+ATL_MUST_CHECK enum atl_code cfg_cluster_conf(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                                              struct cfg_corosync *ret_conf, struct atl_error *err);
+/* The operation that puts it into the tree. */
+struct cfg_op cfg_cluster_conf_op(const struct cfg_corosync *conf, struct atl_arena *arena);
+/* Compares that hold while the file is as it is in the tree now. */
+struct cfg_compare cfg_cluster_unchanged(const struct cfg_cluster *cluster, const char *path);
+
+/* admit.c: a node asks for admission. */
+atl_handler_fn cfg_handle_add_node;
+atl_handler_fn cfg_handle_admit_node;
+atl_handler_fn cfg_handle_make_join_token;
+/* remove.c */
+atl_handler_fn cfg_handle_remove_node;
+/* joining.c: promotes learners, or takes them out again. */
+void cfg_joining_tick(struct cfg_cluster *cluster);
+
+/* The address of each link, in the arena; errors name the link. */
+ATL_MUST_CHECK enum atl_code cfg_links_read(Atoll__Cluster__V1__LinkSlot *const *slots, size_t count,
+                                            const char *ret_links[CFG_LINKS_MAX], struct atl_error *err);
+/* Packs a message into the arena as an operation on a file. */
+struct cfg_op cfg_put_message(struct atl_arena *arena, const char *path, const ProtobufCMessage *message);
+
+#endif

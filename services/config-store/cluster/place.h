@@ -1,0 +1,50 @@
+/* Files of a cluster below config-store's folder, and the supervised places of etcd and corosync. */
+#ifndef CFG_CLUSTER_PLACE_H
+#define CFG_CLUSTER_PLACE_H
+
+#include <sys/types.h>
+
+#include "core/cluster_conf.h"
+#include "pure/arena.h"
+
+#define CFG_CLUSTER_FILE "cluster.conf"
+#define CFG_SEAL_FILE    "priv.key" /* what priv/ is encrypted with; the same on all nodes, never in etcd */
+
+struct cfg_place {
+    const char *dir;        /* config-store's own folder */
+    const char *supervisor; /* runit's folder of services; NULL: systemd */
+    const char *node;
+};
+
+/* DIR/NAME, in the arena. */
+const char *cfg_place_path(const struct cfg_place *place, const char *name, struct atl_arena *arena);
+
+/* Replaces a file as a whole, safe from power loss. Errors: ATL_E_IO. */
+ATL_MUST_CHECK enum atl_code cfg_place_write(const struct cfg_place *place, const char *name,
+                                             const struct atl_buf *content, struct atl_error *err);
+/* Errors: ATL_E_ABSENT; ATL_E_IO; ATL_E_LIMIT over 1 MiB. */
+ATL_MUST_CHECK enum atl_code cfg_place_read(const struct cfg_place *place, const char *name,
+                                            struct atl_buf *content, struct atl_error *err);
+void cfg_place_remove(const struct cfg_place *place, const char *name);
+/* Empties a folder of ours, with all below. Errors: ATL_E_IO. */
+ATL_MUST_CHECK enum atl_code cfg_place_empty(const struct cfg_place *place, const char *name,
+                                             struct atl_error *err);
+
+/* How far this node is; CFG_ALONE without the file. Errors: ATL_E_IO, ATL_E_INVALID. */
+ATL_MUST_CHECK enum atl_code cfg_place_conf(const struct cfg_place *place, struct cfg_cluster_conf *ret_conf,
+                                            struct atl_error *err);
+ATL_MUST_CHECK enum atl_code cfg_place_set_conf(const struct cfg_place *place,
+                                                const struct cfg_cluster_conf *conf, struct atl_error *err);
+
+/* "etcd" or "corosync" is to run, to end, or to begin anew. Ending is waited for. Blocks, up to 15 s.
+ * Errors: ATL_E_UNAVAILABLE the supervisor does not do it. */
+enum cfg_slot_wish { CFG_SLOT_UP, CFG_SLOT_DOWN, CFG_SLOT_AGAIN };
+ATL_MUST_CHECK enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name,
+                                          enum cfg_slot_wish wish, struct atl_error *err);
+
+/* The node is alone again: both places down, everything of the cluster gone. What was written for the next
+ * start (`why`, NULL: nothing) is kept. Errors: of the parts. */
+ATL_MUST_CHECK enum atl_code cfg_place_leave(const struct cfg_place *place, const char *why,
+                                             struct atl_error *err);
+
+#endif
