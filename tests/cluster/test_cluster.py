@@ -1,0 +1,289 @@
+#!/usr/bin/python3
+"""Three machines become a cluster, lose one, start cold, and let one go. Tests run in the order of their names."""
+import os
+import sys
+import time
+import unittest
+
+from testbed import Testbed, wait_until
+
+from rest import ApiError, Rest
+
+NAME = f"cluster{os.getpid()}"
+NO_QUORUM = "no quorum"
+
+
+class ClusterCase(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.testbed = Testbed(NAME)
+        cls.addClassCleanup(cls.testbed.down)
+        cls.testbed.up(3)
+        cls.token = cls.testbed.facts["tokens"]["1"]
+
+    # --- helpers ---
+
+    def rest(self, which, timeout=10):
+        """The administrator of the cluster; its first node's token is good on all."""
+        node = self.testbed.node(which)
+        return Rest(node.url, self.testbed.facts["cacert"][str(which)], self.token, timeout)
+
+    def atoll(self, which, *words, check=True, text_in=None):
+        node = self.testbed.node(which)
+        return self.testbed.exec(which, os.path.join(self.testbed.build_dir, "bin", "atoll"), *words, "--run-dir",
+                                 node.run_dir, check=check, text_in=text_in)
+
+    def write(self, which, name):
+        """A pool; None, or what the node says instead."""
+        try:
+            self.rest(which).post("/pools", poolid=name)
+        except (ApiError, OSError) as error:
+            return str(error)
+        return None
+
+    def write_within(self, which, name, seconds):
+        """How long it took until a write was taken; the names of refused ones are not used again."""
+        began = time.monotonic()
+        last = None
+        for attempt in range(1000):
+            last = self.write(which, f"{name}-{attempt}")
+            if last is None:
+                return time.monotonic() - began
+            if time.monotonic() - began > seconds:
+                break
+            time.sleep(0.05)
+        self.fail(f"n{which} takes no write within {seconds} s: {last}")
+
+    def pools(self, which):
+        return {row["poolid"] for row in self.rest(which).get("/pools")}
+
+    def sees(self, which, pool):
+        try:
+            return pool in self.pools(which)
+        except (ApiError, OSError):
+            return False
+
+    def status(self, which):
+        rows = self.rest(which).get("/cluster/status")
+        cluster = next((row for row in rows if row["type"] == "cluster"), None)
+        return cluster, {row["name"]: row for row in rows if row["type"] == "node"}
+
+    def quorate(self, which, online):
+        """Does the node see exactly these nodes, and a quorum?"""
+        try:
+            cluster, nodes = self.status(which)
+        except (ApiError, OSError):
+            return False
+        return bool(cluster and cluster["quorate"]) and {n for n, row in nodes.items() if row["online"]} == set(online)
+
+    def wait_quorate(self, whom, online, seconds=60):
+        for which in whom:
+            self.assertTrue(wait_until(seconds, lambda which=which: self.quorate(which, online), 0.2),
+                            f"n{which}: {self.status(which)}")
+
+    def join_token(self, which=1):
+        return self.rest(which).post("/cluster/config/token")
+
+    def guest(self, which, vmid):
+        self.testbed.rest(which).post(f"/nodes/n{which}/qemu", vmid=vmid, name=f"guest-of-n{which}", memory=16)
+
+    # --- it comes to be ---
+
+    def test_01_alone_it_is_no_cluster(self):
+        cluster, nodes = self.status(1)
+        self.assertIsNone(cluster)
+        self.assertEqual(list(nodes), ["n1"])
+        self.assertEqual(self.rest(1).get("/cluster/config/nodes"), [])
+        with self.assertRaisesRegex(ApiError, "in no cluster"):
+            self.join_token()
+        with self.assertRaisesRegex(ApiError, "link0"):
+            self.rest(1).post("/cluster/config", clustername="demo", link0="127.0.0.1")
+
+    def test_02_create(self):
+        self.assertIsNone(self.write(1, "from-before"))
+        done = self.atoll(1, "cluster", "create", "demo", "--link0", self.testbed.address(1))
+        self.assertIn("the cluster is there", done.stdout)
+        self.assertIn("from-before", self.pools(1))
+        self.assertIsNone(self.write(1, "on-etcd"))
+        state = os.path.join(self.testbed.node(1).state_dir, "config-store")
+        for name in ("ca.key", "priv.key", "cluster.conf", "etcd/node.key", "corosync/authkey"):
+            self.assertEqual(os.stat(os.path.join(state, name)).st_mode & 0o077, 0, name)
+        cluster, nodes = self.status(1)
+        self.assertEqual((cluster["name"], cluster["quorate"], cluster["nodes"]), ("demo", 1, 1))
+        self.assertEqual((nodes["n1"]["ip"], nodes["n1"]["local"], nodes["n1"]["online"]), ("10.77.0.1", 1, 1))
+        with self.assertRaisesRegex(ApiError, "in cluster 'demo' already"):
+            self.rest(1).post("/cluster/config", clustername="again")
+
+    def test_03_who_may_not_join(self):
+        good = self.join_token()
+        endpoint, fingerprint, secret = good.split("/")
+        wrong = {"secret": f"{endpoint}/{fingerprint}/{secret[:-4]}0000", "fingerprint":
+                 f"{endpoint}/{':'.join(['AA'] * 32)}/{secret}"}
+        for what, token in wrong.items():
+            done = self.atoll(2, "cluster", "join", self.testbed.address(1), "--token", token, check=False)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn({"secret": "not valid", "fingerprint": "another fingerprint"}[what], done.stderr)
+        self.assertEqual(self.rest(1).get("/cluster/config/nodes"), [
+            {"node": "n1", "name": "n1", "nodeid": "1", "quorum_votes": "1", "ring0_addr": "10.77.0.1"}])
+        self.assertIsNone(self.write(1, "still-writable"))
+
+    def test_04_join_brings_its_guests(self):
+        self.guest(2, 200)
+        done = self.atoll(2, "cluster", "join", self.testbed.address(1), "--token", self.join_token())
+        self.assertIn("this node is in the cluster", done.stdout)
+        self.wait_quorate((1, 2), ("n1", "n2"))
+        rows = {row["vmid"]: row for row in self.rest(1).get("/cluster/resources?type=vm")}
+        self.assertEqual((rows[200]["node"], rows[200]["name"]), ("n2", "guest-of-n2"))
+        self.assertEqual({row["node"]: row["status"] for row in self.rest(1).get("/nodes")},
+                         {"n1": "online", "n2": "online"})
+
+    def test_05_a_used_token_and_a_guest_id_that_is_taken(self):
+        self.guest(3, 200)
+        done = self.atoll(3, "cluster", "join", self.testbed.address(1), "--token", self.join_token(), check=False)
+        self.assertIn("guest 200 is in the cluster already", done.stderr)
+        self.testbed.rest(3).delete("/nodes/n3/qemu/200")
+        self.assertTrue(wait_until(20, lambda: not self.testbed.rest(3).get("/cluster/resources?type=vm"), 0.2))
+        self.assertTrue(self.quorate(1, ("n1", "n2")))
+
+    def test_06_join_with_a_password(self):
+        info = self.rest(1).get("/cluster/config/join")
+        fingerprint = next(row["pve_fp"] for row in info["nodelist"] if row["name"] == "n1")
+        upid = self.testbed.rest(3).post(
+            "/cluster/config/join", hostname=self.testbed.address(1), fingerprint=fingerprint, username="admin@pve",
+            password=self.testbed.facts["password"], link0=self.testbed.address(3))
+        self.assertIn("clusterjoin", upid)
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        self.assertEqual({row["node"] for row in self.rest(3).get("/cluster/config/nodes")}, {"n1", "n2", "n3"})
+        self.assertEqual(self.rest(2).get("/cluster/config/totem")["cluster_name"], "demo")
+
+    def test_07_a_write_on_any_node_is_seen_on_all(self):
+        for which in (1, 2, 3):
+            self.write_within(which, f"by-{which}", 10)
+            for other in (1, 2, 3):
+                self.assertTrue(wait_until(5, lambda o=other, w=which: any(
+                    pool.startswith(f"by-{w}-") for pool in self.pools(o))), (which, other))
+
+    def test_08_each_node_answers_for_all(self):
+        for which in (1, 2, 3):
+            self.assertTrue(wait_until(20, lambda w=which: all(
+                self.answers(w, f"/nodes/n{other}/status") for other in (1, 2, 3)), 0.2), which)
+
+    def answers(self, which, path):
+        try:
+            return self.rest(which).get(path) is not None
+        except (ApiError, OSError):
+            return False
+
+    # --- losses ---
+
+    def test_10_services_restart(self):
+        for which in (1, 2, 3):
+            for service in ("config-store", "corosync", "etcd"):
+                self.testbed.kill(which, service)
+            self.write_within(which, f"restart-{which}", 30)
+            self.wait_quorate((which,), ("n1", "n2", "n3"))
+
+    def test_11_a_minority_reads_and_does_not_write(self):
+        self.addCleanup(self.testbed.heal)
+        self.testbed.cut(3)
+        self.assertTrue(wait_until(20, lambda: NO_QUORUM in (self.write(3, "never") or ""), 0.1), self.write(3, "never"))
+        began = time.monotonic()
+        self.assertIn(NO_QUORUM, self.write(3, "never"))
+        self.assertLess(time.monotonic() - began, 2)
+        self.assertTrue(any(pool.startswith("by-3-") for pool in self.pools(3)))
+        cluster, nodes = self.status(3)
+        self.assertFalse(cluster["quorate"])
+        self.assertFalse(nodes["n1"]["online"] or nodes["n2"]["online"])
+        self.write_within(1, "majority", 20)
+        self.assertTrue(wait_until(20, lambda: self.quorate(1, ("n1", "n2"))))
+        self.testbed.heal()
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        self.assertTrue(wait_until(10, lambda: any(p.startswith("majority-") for p in self.pools(3))))
+        self.assertFalse(self.sees(1, "never"))
+
+    def leader(self):
+        """The node whose etcd leads."""
+        for which in (1, 2, 3):
+            folder = f"{self.testbed.node(which).state_dir}/config-store/etcd"
+            done = self.testbed.exec(
+                which, "env", "ETCDCTL_API=3", "etcdctl", "--endpoints", f"{self.testbed.address(which)}:2379", "--cacert",
+                f"{folder}/ca.pem", "--cert", f"{folder}/node.pem", "--key", f"{folder}/node.key", "endpoint", "status",
+                "--write-out", "fields")
+            found = dict(line.split(" : ") for line in done.stdout.splitlines() if " : " in line)
+            if found['"MemberID"'] == found['"Leader"']:
+                return which
+        return self.fail("etcd has no leader")
+
+    def longest_gap(self, which, name, seconds):
+        """Writes one after the other; the longest time between two that were taken."""
+        end = time.monotonic() + seconds
+        last, longest, attempt = time.monotonic(), 0, 0
+        while time.monotonic() < end:
+            attempt += 1
+            if self.write(which, f"{name}-{attempt}") is None:
+                longest = max(longest, time.monotonic() - last)
+                last = time.monotonic()
+        self.assertLess(time.monotonic() - last, seconds / 2, f"n{which} takes no writes any more")
+        return longest
+
+    def test_12_one_of_three_is_lost(self):
+        leader = self.leader()
+        for which in (leader, leader % 3 + 1):
+            others = [i for i in (1, 2, 3) if i != which]
+            self.testbed.power_off(which)
+            gap = self.longest_gap(others[0], f"without-{which}", 8)
+            role = "etcd's leader" if which == leader else "a follower"
+            print(f"\nn{which}, {role}, lost: no write for {gap:.2f} s", file=sys.stderr)
+            self.assertLess(gap, 10)  # 2 s is the mark
+            self.assertTrue(wait_until(20, lambda w=others: self.quorate(w[0], [f"n{i}" for i in w])))
+            self.testbed.power_on(which)
+            self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+            self.assertTrue(any(pool.startswith(f"without-{which}-") for pool in self.pools(which)))
+
+    def test_13_cold_start_of_all(self):
+        self.write_within(2, "before-the-cut", 10)
+        for which in (1, 2, 3):
+            self.testbed.power_off(which)
+        for which in (1, 2, 3):  # as machines do: none waits for another
+            self.testbed.node(which).up()
+            self.testbed.plug(which)
+        for which in (1, 2, 3):
+            self.testbed.node(which).wait_ready(120)
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        self.write_within(3, "after-the-cut", 20)
+        self.assertTrue(any(pool.startswith("before-the-cut-") for pool in self.pools(1)))
+
+    # --- one goes ---
+
+    def test_20_remove(self):
+        with self.assertRaisesRegex(ApiError, "'n3' is online"):
+            self.rest(1).delete("/cluster/config/nodes/n3")
+        with self.assertRaisesRegex(ApiError, "on another one"):
+            self.rest(1).delete("/cluster/config/nodes/n1")
+        self.testbed.power_off(3)
+        self.assertTrue(wait_until(20, lambda: self.quorate(1, ("n1", "n2"))))
+        self.atoll(1, "cluster", "remove", "n3")
+        self.wait_quorate((1, 2), ("n1", "n2"))
+        self.assertEqual({row["node"] for row in self.rest(2).get("/cluster/config/nodes")}, {"n1", "n2"})
+        self.assertTrue(wait_until(5, lambda: {row["node"] for row in self.rest(2).get("/nodes")} == {"n1", "n2"}))
+        self.write_within(2, "without-n3-for-good", 10)
+        self.testbed.power_on(3)  # it finds the others, sees that it is out, and takes itself out
+        self.assertTrue(wait_until(60, lambda: '"cluster"' not in self.atoll(3, "cluster", "status", check=False).stdout,
+                                   0.5))
+        self.assertTrue(self.quorate(1, ("n1", "n2")))
+        self.assertEqual({row["node"] for row in self.rest(1).get("/nodes")}, {"n1", "n2"})
+        self.atoll(3, "cluster", "join", self.testbed.address(1), "--token", self.join_token())
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+
+    def test_21_a_node_with_guests_stays(self):
+        self.testbed.power_off(2)
+        self.assertTrue(wait_until(20, lambda: self.quorate(1, ("n1", "n3"))))
+        with self.assertRaisesRegex(ApiError, "has guests: 200"):
+            self.rest(1).delete("/cluster/config/nodes/n2")
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("needs root: namespaces")
+        sys.exit(77)
+    unittest.main(verbosity=2, warnings="ignore", failfast=True)
