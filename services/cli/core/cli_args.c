@@ -155,7 +155,7 @@ static bool is_understood(const struct atl_rpc *rpc, const char *name, const cha
 static void want_positionals(struct reader *r)
 {
     const struct atl_rpc *rpc = r->args->command->rpc;
-    for (const char *at = rpc->path; at != NULL && (at = strchr(at, '{')) != NULL;) {
+    for (const char *at = rpc->path != NULL ? rpc->path : ""; (at = strchr(at, '{')) != NULL;) {
         size_t length = strcspn(at, "}") - 1;
         const char *name = atl_arena_strndup(r->arena, at + 1, length);
         at += length;

@@ -284,6 +284,15 @@ static enum atl_code open_tasks(struct cfg_cluster *cluster, const char *dir, st
     return atl_tasks_open(&options, &cluster->tasks, err);
 }
 
+static void read_user(struct cfg_cluster *cluster)
+{
+    char text[1024];
+    struct passwd self;
+    struct passwd *found = NULL;
+    bool known = getpwuid_r(geteuid(), &self, text, sizeof text, &found) == 0 && found != NULL;
+    (void)atl_copy(cluster->user, sizeof cluster->user, known ? self.pw_name : "root");
+}
+
 enum atl_code cfg_cluster_open(struct cfg *cfg, const struct cfg_cluster_options *options,
                                struct cfg_cluster **ret_cluster, struct atl_error *err)
 {
@@ -292,8 +301,7 @@ enum atl_code cfg_cluster_open(struct cfg *cfg, const struct cfg_cluster_options
     cluster->place = options->start->place;
     cluster->conf = options->start->conf;
     *ret_cluster = cluster;
-    const struct passwd *self = getpwuid(geteuid());
-    (void)atl_copy(cluster->user, sizeof cluster->user, self != NULL ? self->pw_name : "root");
+    read_user(cluster);
     enum atl_code code = open_tasks(cluster, options->tasks_dir, err);
     if (code != ATL_OK || cluster->conf.state == CFG_ALONE)
         return code;

@@ -11,7 +11,7 @@
 
 #define ASK_TIMEOUT     (60 * ATL_SECOND)
 #define PROMOTE_TIMEOUT (120 * ATL_SECOND) /* well past the time after which the other side gives up */
-enum { SECRET_MAX = 1024, ASK_PAUSE_US = 1000000 };
+enum { SECRET_MAX = 1024, ASK_PAUSE_US = 500000 };
 
 /* --- asking --- */
 

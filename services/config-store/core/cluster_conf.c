@@ -131,7 +131,7 @@ static bool take_part(const char **text, char end, char *ret_part, size_t size)
 
 enum atl_code cfg_join_token_read(const char *text, struct cfg_join_token *ret_token, struct atl_error *err)
 {
-    struct cfg_join_token token;
+    struct cfg_join_token token = {.endpoint = ""};
     const char *at = text;
     if (!take_part(&at, '/', token.endpoint, sizeof token.endpoint) ||
         !take_part(&at, '/', token.fingerprint, sizeof token.fingerprint) ||
