@@ -168,7 +168,7 @@ static enum atl_code wait_for_vote(struct cfg_work *work, struct atl_error *err)
 
 static enum atl_code join_steps(struct cfg_work *work, struct atl_error *err)
 {
-    struct cfg_corosync conf;
+    struct cfg_corosync conf = {.count = 0};
     atl_task_progress(work->task, 0.1, "asking %s", work->spec->endpoint);
     enum atl_code code = be_admitted(work, &conf, err);
     if (code != ATL_OK)
