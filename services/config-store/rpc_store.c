@@ -380,7 +380,7 @@ static void try_txn(struct writing *writing)
 {
     struct atl_request *request = writing->request;
     struct cfg_turns *turns = cfg_store_turns(writing->cfg->store);
-    struct cfg_txn txn;
+    struct cfg_txn txn = {.op_count = 0};
     struct atl_error error;
     enum atl_code code = take_txn(writing->cfg, atl_request_principal(request)->service, writing->input,
                                   atl_request_arena(request), &txn, &error);

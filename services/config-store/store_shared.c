@@ -255,7 +255,7 @@ void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *re
     atl_ns age = cfg_store_age(store, &ret_health->writable);
     if (age >= CONFIRMED || !ret_health->writable)
         ret_health->age_ms = (uint64_t)(age > ATL_MS ? age / ATL_MS : 1);
-    if (store->shared_engine != NULL)
+    if (store->shared != NULL && store->shared_engine != NULL)
         store->shared->health(store->shared_engine, &ret_health->engine);
 }
 
