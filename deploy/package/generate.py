@@ -16,8 +16,8 @@ import supervisor  # noqa: E402
 RUN, STATE = "/run/atoll", "/var/lib/atoll"
 WHAT = {"config-store": "state and identity", "compute-agent": "virtual machines and containers",
         "storage-agent": "storages and volumes", "sdn-agent": "networks", "api-gateway": "REST API"}
-# Services that leave processes of guests behind when they stop: tasks, monitors, dnsmasq.
-KEEPS_CHILDREN = {"compute-agent", "storage-agent", "sdn-agent"}
+# Services that leave processes behind when they stop: tasks, monitors, dnsmasq.
+KEEPS_CHILDREN = {"config-store", "compute-agent", "storage-agent", "sdn-agent"}
 # What each unit is kept from, beyond its user. compute-agent and storage-agent mount and make devices; a setuid helper
 # (config-store's, for PAM) works only without NoNewPrivileges, which most of these settings imply.
 WALLS = ["NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
@@ -52,7 +52,7 @@ def names(text):
 
 def options(service, libexec, share):
     extra = {"api-gateway": ["--openapi", f"{share}/openapi.json"],
-             "config-store": ["--pam-helper", f"{libexec}/atoll-pam-helper"]}
+             "config-store": ["--pam-helper", f"{libexec}/atoll-pam-helper", "--tasks-dir", STATE]}
     state = layout.state_of(service.name, STATE)
     return " ".join(["--run-dir", RUN, "--state-dir", state, *extra.get(service.name, [])])
 
