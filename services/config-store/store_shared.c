@@ -213,9 +213,9 @@ void cfg_shared_close(struct cfg_store *store)
 {
     if (store->shared_engine != NULL)
         store->shared->close(store->shared_engine);
-    while (store->pending != NULL) {
-        struct cfg_pending *pending = store->pending;
-        pending_unlink(pending);
+    struct cfg_pending *next = NULL;
+    for (struct cfg_pending *pending = store->pending; pending != NULL; pending = next) {
+        next = pending->next;
         pending_free(pending);
     }
     cfg_turns_free(&store->turns);
