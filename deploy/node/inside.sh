@@ -35,6 +35,8 @@ if [ "$NODE_ISOLATED" = 1 ]; then
     mount --bind "$NODE_PRIVATE/hostname" /etc/hostname
     mount --bind "$NODE_PRIVATE/hosts" /etc/hosts
     mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+    mkdir -p "$NODE_STATE/srv"
+    mount --bind "$NODE_STATE/srv" /srv # one path for a storage, another folder on each node
     ip link set lo up
     # The parent moves one end of a pair of links in here, then opens the gate.
     for _ in $(seq 200); do

@@ -173,7 +173,8 @@ class Node:
     def write_env(self):
         """What inside.sh needs to know."""
         values = {"NODE_NAME": self.name, "NODE_ISOLATED": int(self.isolated), "NODE_PRIVATE": self.private,
-                  "NODE_SERVICES": self.service_dir, "NODE_CGROUP": self.cgroup, "NODE_ADDRESS": self.address,
+                  "NODE_SERVICES": self.service_dir, "NODE_STATE": self.state_dir,
+                  "NODE_CGROUP": self.cgroup, "NODE_ADDRESS": self.address,
                   "NODE_PEER": f"{self.network}.{self.host_number + 1}",
                   "NODE_LIBVIRT": "own" if self.wants_own_libvirtd() else "host"}
         path = os.path.join(self.private, "env")

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 import certs  # noqa: E402
 import cleanup  # noqa: E402
 import envfile  # noqa: E402
+import guests  # noqa: E402
 from node import Node, NodeError, new_password  # noqa: E402
 from rest import ApiError, Rest  # noqa: E402
 from supervisor import wait_until  # noqa: E402
@@ -100,6 +101,58 @@ class Testbed:
         for i in self.numbers():
             self.make_admin(i)
         self.write_env()
+
+    def make_cluster(self, name="testbed"):
+        """One cluster of all nodes; the first one's users and tokens are those of all from then on."""
+        self.atoll(1, "cluster", "create", name, "--link0", self.address(1))
+        for i in list(self.numbers())[1:]:
+            word = self.rest(1).post("/cluster/config/token")
+            self.atoll(i, "cluster", "join", self.address(1), "--token", word, "--link0", self.address(i))
+            self.facts["tokens"][str(i)] = self.facts["tokens"]["1"]
+            self.save()
+        if not wait_until(30, lambda: all(self.sees_all(i) for i in self.numbers()), 0.2):
+            raise NodeError("make a cluster", "the nodes do not see each other within 30 s", f"logs: {self.state_dir}/n*/log")
+        self.write_env()
+
+    def sees_all(self, which):
+        """Does the node show all nodes online, and answer for them?"""
+        try:
+            rows = self.rest(which).get("/nodes")
+            return len(rows) == self.facts["nodes"] and all(row["status"] == "online" for row in rows) and \
+                all(self.rest(which).get(f"/nodes/n{i}/version") for i in self.numbers())
+        except (ApiError, OSError):
+            return False
+
+    def atoll(self, which, *words, **options):
+        return self.exec(which, os.path.join(self.build_dir, "bin", "atoll"), *words, "--run-dir",
+                         self.node(which).run_dir, **options)
+
+    def make_guests(self):
+        """A virtual machine 100+N and a container 200+N on each node, started; their images are made from Debian's
+        kernel and busybox."""
+        guests.make_images(None, None)
+        for i in self.numbers():
+            rest, node = self.rest(i), self.node(i)
+            if guests.STORAGE not in [s["storage"] for s in rest.get("/storage")]:
+                rest.post("/storage", storage=guests.STORAGE, type="dir", path="/srv/local",
+                          content="images,rootdir,iso,vztmpl,import,snippets")
+            for content, image in (("import", guests.DISK), ("vztmpl", guests.TEMPLATE)):
+                rest.wait(rest.upload(node.name, guests.STORAGE, content, image, lambda *_: None))
+            self.make_vm(i, 100 + i)
+            self.make_ct(i, 200 + i)
+
+    def make_vm(self, which, vmid, through=None):
+        rest = self.rest(through or which)
+        rest.wait(rest.post(f"/nodes/n{which}/qemu", vmid=vmid, name=f"vm{vmid}", memory=128, agent="1", machine="q35",
+                            serial0="socket", ostype="l26", boot="order=virtio0", net0="virtio,bridge=vmbr0",
+                            virtio0=f"local:0,import-from=local:import/{os.path.basename(guests.DISK)}"))
+        rest.wait(rest.post(f"/nodes/n{which}/qemu/{vmid}/status/start"), 120)
+
+    def make_ct(self, which, vmid, through=None):
+        rest = self.rest(through or which)
+        rest.wait(rest.post(f"/nodes/n{which}/lxc", vmid=vmid, hostname=f"ct{vmid}", memory=64, swap=0, rootfs="local:0",
+                            ostemplate=f"local:vztmpl/{os.path.basename(guests.TEMPLATE)}", ostype="unmanaged",
+                            net0="name=eth0,bridge=vmbr0,ip=dhcp", start=1))
 
     def start_node(self, which):
         node = self.node(which)
