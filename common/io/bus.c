@@ -100,6 +100,11 @@ void atl_bus_close(struct atl_bus **pointer)
     free(bus);
 }
 
+void atl_bus_set_starting(struct atl_bus *bus, bool starting)
+{
+    bus->starting = starting;
+}
+
 void atl_bus_set_guard(struct atl_bus *bus, const struct atl_guard *guard)
 {
     bus->guard = *guard;

@@ -377,6 +377,7 @@ struct atl_bus {
     char *run_dir;
     char *version;
     struct atl_guard guard;
+    bool starting;
     atl_ns opened_at; /* monotonic */
     uint64_t epoch;   /* wall clock in ns: of our events */
     uint64_t monitors;

@@ -409,6 +409,8 @@ static enum atl_code check(struct atl_request *request, zmq_msg_t *payload, stru
                         header->version);
     const char *name = header->method != NULL ? header->method : "";
     request->method = atl_bus_method(request->port->bus, name);
+    if (request->method == NULL && request->port->bus->starting)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "%s is starting", request->port->bus->service);
     if (request->method == NULL || request->method->fn == NULL)
         return atl_fail(err, ATL_E_UNIMPLEMENTED, NULL, "method '%s' is not implemented by %s", name,
                         request->port->bus->service);

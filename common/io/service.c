@@ -218,7 +218,9 @@ static enum atl_code run(struct running *running, struct atl_error *err)
     if (code != ATL_OK)
         return code;
     program->directory = atl_directory_new();
+    atl_bus_set_starting(program->bus, true);
     code = running->spec->start(program, &running->self, err);
+    atl_bus_set_starting(program->bus, false);
     if (code == ATL_OK) {
         say_ready(running);
         start_watchdog(running);

@@ -388,6 +388,27 @@ static void what_is_not_built_or_unknown_says_so(void **state)
     assert_string_equal(f->text, "method 'atoll.test.v1.Test.Unbuilt' is not implemented by tester");
 }
 
+static void a_service_that_still_starts_is_asked_again(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const callers[] = {"friend", NULL};
+    atl_bus_close(&f->server);
+    f->server = open_bus(f, "tester", callers);
+    atl_bus_set_starting(f->server, true);
+    (void)call(f, f->friend, TEST_COUNT, NULL);
+    run_until(f, &f->answers, 1);
+    assert_int_equal(f->code, ATL_E_UNAVAILABLE);
+    assert_string_equal(f->text, "tester is starting");
+    (void)call(f, f->friend, TEST_COUNT, NULL);
+    for (int i = 0; i < 3; i++)
+        atl_loop_step(f->loop, 10 * ATL_MS);
+    atl_bus_serve(f->server, &test_service, handlers, ATL_COUNT(handlers), f);
+    atl_bus_set_starting(f->server, false);
+    run_until(f, &f->answers, 2);
+    assert_int_equal(f->code, ATL_OK);
+    assert_int_equal(f->counted, 1);
+}
+
 static void a_request_that_is_too_large_is_refused_before_it_is_sent(void **state)
 {
     struct fixture *f = *state;
@@ -761,6 +782,7 @@ int main(void)
         bus_test(a_request_waits_for_the_revision_it_needs),
         bus_test(an_assertion_newer_than_the_copy_waits_for_it),
         bus_test(what_is_not_built_or_unknown_says_so),
+        bus_test(a_service_that_still_starts_is_asked_again),
         bus_test(a_request_that_is_too_large_is_refused_before_it_is_sent),
         bus_test(a_caller_with_too_many_requests_is_refused_and_others_are_not),
         bus_test(the_same_request_id_is_executed_once),
