@@ -86,7 +86,8 @@ ATL_MUST_CHECK enum atl_code atl_bus_open(const struct atl_bus_options *options,
  * then freed, so do not answer them any more; sockets close without lingering. Not from inside a callback of
  * the bus. */
 void atl_bus_close(struct atl_bus **bus);
-/* While a service starts its methods are not there yet: they answer UNAVAILABLE then, which is tried again. */
+/* While a service starts its methods are not there yet: they answer UNAVAILABLE then, which is tried again.
+ */
 void atl_bus_set_starting(struct atl_bus *bus, bool starting);
 void atl_bus_set_guard(struct atl_bus *bus, const struct atl_guard *guard);
 /* The loop it was opened on. */

@@ -169,7 +169,7 @@ static void services_announce_themselves_and_learn_of_each_other(void **state)
     step_until_key(compute.directory, "storage-agent", atl_bus_public_key(f.storage));
     step_until_key(storage.directory, "compute-agent", atl_bus_public_key(f.compute));
     step_until_any_key(storage.directory, "config-store"); /* which announces its own to itself */
-    write_record("pve1", false); /* somebody wrote it anew, without keys */
+    write_record("pve1", false);                           /* somebody wrote it anew, without keys */
     step_until_key(compute.directory, "storage-agent", atl_bus_public_key(f.storage));
     step_until_key(compute.directory, "compute-agent", atl_bus_public_key(f.compute));
     write_record("pve1", true);
