@@ -196,6 +196,8 @@ enum atl_code atl_task_call(struct atl_task *task, const struct atl_rpc *rpc, co
         atl_call_cancel(call);
         return atl_fail(err, ATL_E_CANCELLED, NULL, "the task was stopped");
     }
+    if (waiting.code == ATL_OK && waiting.output == NULL)
+        return atl_fail(err, ATL_E_INTERNAL, NULL, "the answer of %s cannot be read", rpc->name);
     if (waiting.code == ATL_OK)
         *ret_output = waiting.output;
     return waiting.code;

@@ -189,9 +189,9 @@ enum atl_code atl_token_split(const char *text, struct atl_arena *arena, struct 
     if (equal == NULL || strlen(text) > 512 || equal[1] == '\0')
         return atl_fail(err, ATL_E_UNAUTHENTICATED, NULL, refused);
     char *id = atl_arena_strndup(arena, text, (size_t)(equal - text));
-    if (!atl_tokenid_valid(id))
-        return atl_fail(err, ATL_E_UNAUTHENTICATED, NULL, refused);
     char *mark = strchr(id, '!');
+    if (mark == NULL || !atl_tokenid_valid(id))
+        return atl_fail(err, ATL_E_UNAUTHENTICATED, NULL, refused);
     *mark = '\0';
     *ret = (struct atl_token_text){.user = id, .id = mark + 1, .secret = atl_arena_strdup(arena, equal + 1)};
     return ATL_OK;

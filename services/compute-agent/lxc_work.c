@@ -140,6 +140,7 @@ enum atl_code lxc_work_mount(struct lxc_work *work, const struct cmp_lxc_mount *
                              &output, err);
     if (code != ATL_OK)
         return code;
+    atl_assert(output != NULL); /* a call that succeeds has one */
     const Atoll__Storage__V1__VolumeInfo *info = (const Atoll__Storage__V1__VolumeInfo *)output;
     if (strcmp(info->format, "raw") != 0 && strcmp(info->format, "subvol") != 0)
         return atl_fail(err, ATL_E_STATE, NULL, "%s: a volume of format '%s' cannot hold a container",

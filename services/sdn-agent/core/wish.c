@@ -208,9 +208,9 @@ const char *sdn_nat_text(const struct sdn_wishes *wishes, struct atl_arena *aren
     const char *rules = "";
     for (size_t i = 0; i < wishes->count; i++) {
         const struct sdn_wish *wish = &wishes->wishes[i];
-        if (!wish->nat)
-            continue;
         const struct sdn_address *own = first_ipv4(wish);
+        if (!wish->nat || own == NULL)
+            continue;
         const char *net = dotted(ipv4(own) & mask_of(own), arena);
         rules = atl_arena_format(arena, "%s\t\tip saddr %s/%u oifname != \"%s\" masquerade\n", rules, net,
                                  own->prefix, wish->name);
