@@ -27,6 +27,7 @@ struct cmp_options {
     const char *qemu_user;   /* who QEMU runs as: owns the folders of its sockets */
     const char *lxc_path;    /* folder of liblxc's own files; NULL: below state_dir */
     uint32_t fake_guests;    /* guests the fake driver makes up at start */
+    uint32_t fake_first;     /* the id of the first of them */
     const char *lxc_driver;  /* engine of containers: "lxc" or "fake" */
     uint32_t fake_containers;
 };

@@ -9,6 +9,7 @@ static struct cmp_options options = {.driver = "libvirt",
                                      .qemu_user = "libvirt-qemu",
                                      .lxc_driver = "lxc"};
 static const char *fake_guests = "0";
+static const char *fake_first = "10000";
 static const char *fake_containers = "0";
 
 static const struct atl_program_option program_options[] = {
@@ -18,6 +19,7 @@ static const struct atl_program_option program_options[] = {
     {"qemu-user", "NAME", "user that QEMU runs as", &options.qemu_user, NULL},
     {"lxc-path", "DIR", "folder of liblxc's files; default: below the state folder", &options.lxc_path, NULL},
     {"fake-guests", "COUNT", "guests that the fake engine makes up", &fake_guests, NULL},
+    {"fake-first", "ID", "the id of the first of them", &fake_first, NULL},
     {"lxc-driver", "NAME", "engine of containers: lxc or fake", &options.lxc_driver, NULL},
     {"fake-containers", "COUNT", "containers that the fake engine makes up", &fake_containers, NULL},
 };
@@ -27,8 +29,8 @@ static enum atl_code fakes_count(const char *name, const char *text, uint32_t *r
 {
     char *end = NULL;
     unsigned long count = strtoul(text, &end, 10);
-    if (*end != '\0' || count > 100000)
-        return atl_fail(err, ATL_E_INVALID, name, "'%s' is not a number up to 100000", text);
+    if (*end != '\0' || count > 1000000)
+        return atl_fail(err, ATL_E_INVALID, name, "'%s' is not a number up to 1000000", text);
     *ret_count = (uint32_t)count;
     return ATL_OK;
 }
@@ -37,6 +39,8 @@ static enum atl_code start(struct atl_program *program, void **ret_self, struct 
 {
     struct cmp *cmp = NULL;
     enum atl_code code = fakes_count("fake-guests", fake_guests, &options.fake_guests, err);
+    if (code == ATL_OK)
+        code = fakes_count("fake-first", fake_first, &options.fake_first, err);
     if (code == ATL_OK)
         code = fakes_count("fake-containers", fake_containers, &options.fake_containers, err);
     if (code == ATL_OK)

@@ -301,7 +301,8 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
                                                .driver = driver,
                                                .open = {.uri = cmp->options.libvirt_uri,
                                                         .state_dir = cmp->options.state_dir,
-                                                        .fake_guests = cmp->options.fake_guests},
+                                                        .fake_guests = cmp->options.fake_guests,
+                                                        .fake_first = cmp->options.fake_first},
                                                .on_sample = qemu_take_samples,
                                                .on_link = on_link,
                                                .user = qemu};

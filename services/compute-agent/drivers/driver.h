@@ -14,6 +14,7 @@ struct cmp_driver_options {
     const char *uri;       /* libvirt: "qemu:///system" */
     const char *state_dir; /* fake: its guests are files below it */
     uint32_t fake_guests;  /* fake: made up beside those; the agent alone says it */
+    uint32_t fake_first;   /* fake: the id of the first of them */
     bool watch;            /* the agent itself: lifecycle events are wanted, and the fake one begins anew */
 };
 

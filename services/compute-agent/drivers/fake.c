@@ -13,8 +13,6 @@
 #include "drivers/driver.h"
 #include "drivers/fake_guests.h"
 
-enum { FAKE_FIRST = 10000 }; /* ids of made-up guests begin here */
-
 struct fake {
     struct cmp_fakes guests;
     int notify;
@@ -37,9 +35,9 @@ static enum atl_code fake_open(const struct cmp_driver_options *options, void **
     ATL_FREE_AT_EXIT char *folder = atl_format("%s/fake-engine", options->state_dir);
     struct fake *fake = atl_new0(struct fake);
     fake->notify = -1;
-    enum atl_code code = options->watch
-                             ? cmp_fakes_make(folder, FAKE_FIRST, options->fake_guests, &fake->guests, err)
-                             : cmp_fakes_open(folder, &fake->guests, err);
+    enum atl_code code =
+        options->watch ? cmp_fakes_make(folder, options->fake_first, options->fake_guests, &fake->guests, err)
+                       : cmp_fakes_open(folder, &fake->guests, err);
     if (code != ATL_OK) {
         fake_close(fake);
         return code;

@@ -28,7 +28,8 @@ static int up(void **state)
     struct atl_error error = {0};
     (void)snprintf(world->top, sizeof world->top, "/tmp/atl-fake-XXXXXX");
     assert_non_null(mkdtemp(world->top));
-    const struct cmp_driver_options agent = {.state_dir = world->top, .fake_guests = MANY, .watch = true};
+    const struct cmp_driver_options agent = {
+        .state_dir = world->top, .fake_guests = MANY, .fake_first = 10000, .watch = true};
     const struct cmp_driver_options worker = {.state_dir = world->top};
     assert_atl_ok(vm_driver->open(&agent, &world->vms, &error), &error);
     assert_atl_ok(vm_driver->open(&worker, &world->vm_worker, &error), &error);
