@@ -74,6 +74,10 @@ struct cfg_store_health {
     struct cfg_shared_health engine; /* all zero with an engine of our own */
 };
 void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health);
+/* The key of priv/ in that file is another now. Does nothing with an engine of our own.
+ * Errors: ATL_E_IO, ATL_E_INVALID the file. */
+ATL_MUST_CHECK enum atl_code cfg_store_rekey(struct cfg_store *store, const char *path,
+                                             struct atl_error *err);
 /* In which changes of user.cfg take turns; NULL: an engine of our own needs none. */
 struct cfg_turns *cfg_store_turns(const struct cfg_store *store);
 /* What the membership says: without a quorum changes are refused at once. Only for an engine that others

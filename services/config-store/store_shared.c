@@ -259,6 +259,11 @@ void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *re
         store->shared->health(store->shared_engine, &ret_health->engine);
 }
 
+enum atl_code cfg_store_rekey(struct cfg_store *store, const char *path, struct atl_error *err)
+{
+    return store->shared != NULL ? store->shared->rekey(store->shared_engine, path, err) : ATL_OK;
+}
+
 void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user)
 {
     if (store->shared != NULL)

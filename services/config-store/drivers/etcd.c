@@ -268,6 +268,22 @@ static void etcd_health(const void *self, struct cfg_shared_health *ret_health)
     etcd_space_alarms(engine->space, &ret_health->no_space, &ret_health->corrupt);
 }
 
+static enum atl_code etcd_rekey(void *self, const char *path, struct atl_error *err)
+{
+    struct etcd_engine *engine = self;
+    struct cfg_seal seal;
+    enum atl_code code = cfg_seal_load(path, &seal, err);
+    if (code != ATL_OK)
+        return code;
+    engine->seal = seal;
+    explicit_bzero(&seal, sizeof seal);
+    if (engine->again != NULL && engine->broken) { /* what could not be read may be readable now */
+        atl_timer_free(engine->again);
+        engine->again = atl_loop_timer(engine->loop, 0, 0, on_again, engine);
+    }
+    return ATL_OK;
+}
+
 static const char *etcd_why(const void *self)
 {
     return ((const struct etcd_engine *)self)->why;
@@ -279,5 +295,6 @@ const struct cfg_shared_driver cfg_shared_etcd = {.kind = "etcd",
                                                   .confirm = etcd_confirm,
                                                   .age = etcd_age,
                                                   .health = etcd_health,
+                                                  .rekey = etcd_rekey,
                                                   .why = etcd_why,
                                                   .close = etcd_close};

@@ -42,7 +42,7 @@ enum atl_code cfg_seal_make_key(const char *path, struct atl_error *err)
 
 enum atl_code cfg_seal_load(const char *path, struct cfg_seal *ret_seal, struct atl_error *err)
 {
-    uint8_t bytes[CFG_SEAL_KEY_SIZE + 1];
+    uint8_t bytes[CFG_SEAL_KEYS_MAX * CFG_SEAL_KEY_SIZE + 1];
     if (path == NULL) {
         *ret_seal = (struct cfg_seal){.on = false};
         return ATL_OK;
@@ -52,12 +52,15 @@ enum atl_code cfg_seal_load(const char *path, struct cfg_seal *ret_seal, struct 
         return atl_fail(err, ATL_E_IO, NULL, "cannot open the key '%s': %s", path, strerror(errno));
     ssize_t got = read(fd, bytes, sizeof bytes);
     (void)close(fd); /* it was only read */
-    if (got == CFG_SEAL_KEY_SIZE) {
+    bool good = got > 0 && got % CFG_SEAL_KEY_SIZE == 0 && got < (ssize_t)sizeof bytes;
+    if (good) {
         ret_seal->on = true;
+        ret_seal->other_count = (size_t)got / CFG_SEAL_KEY_SIZE - 1;
         memcpy(ret_seal->key, bytes, CFG_SEAL_KEY_SIZE);
+        memcpy(ret_seal->others, bytes + CFG_SEAL_KEY_SIZE, (size_t)got - CFG_SEAL_KEY_SIZE);
     }
     explicit_bzero(bytes, sizeof bytes);
-    if (got != CFG_SEAL_KEY_SIZE)
+    if (!good)
         return atl_fail(err, ATL_E_INVALID, NULL, "the key '%s' has not %d bytes", path, CFG_SEAL_KEY_SIZE);
     return ATL_OK;
 }
@@ -120,7 +123,7 @@ void cfg_seal_close(const struct cfg_seal *seal, struct cfg_sealed *file, struct
     file->size += CFG_SEAL_MORE;
 }
 
-static bool decrypt(const struct cfg_seal *seal, const struct cfg_sealed *file, uint8_t *plain, size_t size)
+static bool decrypt(const uint8_t *key, const struct cfg_sealed *file, uint8_t *plain, size_t size)
 {
     const uint8_t *nonce = file->bytes + MARK_SIZE;
     const uint8_t *text = nonce + CFG_SEAL_NONCE_SIZE;
@@ -129,7 +132,7 @@ static bool decrypt(const struct cfg_seal *seal, const struct cfg_sealed *file, 
     memcpy(tag, text + size, TAG_SIZE);
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     must(context != NULL);
-    must(EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, seal->key, nonce));
+    must(EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce));
     bind(context, file, EVP_DecryptUpdate);
     if (size > 0)
         must(EVP_DecryptUpdate(context, plain, &length, text, (int)size));
@@ -153,7 +156,10 @@ enum atl_code cfg_seal_open(const struct cfg_seal *seal, struct cfg_sealed *file
         return atl_fail(err, ATL_E_INVALID, NULL, "'%s' is not encrypted as it should be", file->path);
     size_t size = file->size - CFG_SEAL_MORE;
     uint8_t *plain = atl_arena_alloc(arena, size + 1);
-    if (!decrypt(seal, file, plain, size))
+    bool opened = decrypt(seal->key, file, plain, size);
+    for (size_t i = 0; !opened && i < seal->other_count; i++)
+        opened = decrypt(seal->others[i], file, plain, size);
+    if (!opened)
         return atl_fail(err, ATL_E_INVALID, NULL, "'%s' cannot be opened with this node's key", file->path);
     plain[size] = '\0';
     file->bytes = plain;

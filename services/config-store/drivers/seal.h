@@ -1,6 +1,7 @@
 /*
  * What lies below priv/ is encrypted before it leaves for an engine that others hold, too: AES-256-GCM with a
  * key of the cluster's nodes (a file of 32 bytes, 0600), a random nonce per write, bound to path and epoch.
+ * While the key is changed the file holds several: the first is written with, all of them are tried to read.
  *
  *   "ATL" 0x01 | nonce, 12 bytes | ciphertext, as long as the file | tag, 16 bytes
  */
@@ -10,11 +11,18 @@
 #include "pure/arena.h"
 #include "pure/error.h"
 
-enum { CFG_SEAL_KEY_SIZE = 32, CFG_SEAL_NONCE_SIZE = 12, CFG_SEAL_MORE = 4 + CFG_SEAL_NONCE_SIZE + 16 };
+enum {
+    CFG_SEAL_KEY_SIZE = 32,
+    CFG_SEAL_KEYS_MAX = 4,
+    CFG_SEAL_NONCE_SIZE = 12,
+    CFG_SEAL_MORE = 4 + CFG_SEAL_NONCE_SIZE + 16
+};
 
 struct cfg_seal {
     bool on; /* without a key nothing is encrypted: tests */
     uint8_t key[CFG_SEAL_KEY_SIZE];
+    uint8_t others[CFG_SEAL_KEYS_MAX - 1][CFG_SEAL_KEY_SIZE]; /* to read with */
+    size_t other_count;
 };
 
 /* A new key into a file that must not be there. Errors: ATL_E_EXISTS, ATL_E_IO. */
@@ -22,7 +30,7 @@ ATL_MUST_CHECK enum atl_code cfg_seal_make_key(const char *path, struct atl_erro
 /* A key that another node gave. Errors: as above. */
 ATL_MUST_CHECK enum atl_code cfg_seal_keep_key(const char *path, const uint8_t key[CFG_SEAL_KEY_SIZE],
                                                struct atl_error *err);
-/* path: NULL: no key. Errors: ATL_E_IO, ATL_E_INVALID it has another size. */
+/* path: NULL: no key. Errors: ATL_E_IO, ATL_E_INVALID it is no multiple of a key's size, or too long. */
 ATL_MUST_CHECK enum atl_code cfg_seal_load(const char *path, struct cfg_seal *ret_seal,
                                            struct atl_error *err);
 

@@ -69,6 +69,8 @@ struct cfg_shared_driver {
     /* How old what was fed may be; 0: as of now. Writes are refused while `writable` is false. */
     atl_ns (*age)(const void *self, bool *ret_writable);
     void (*health)(const void *self, struct cfg_shared_health *ret_health);
+    /* The key that priv/ is encrypted with has changed: reads its file anew. Errors: of cfg_seal_load(). */
+    enum atl_code (*rekey)(void *self, const char *path, struct atl_error *err);
     /* Why nothing has been fed yet, for a start that takes too long. */
     const char *(*why)(const void *self);
     void (*close)(void *self);

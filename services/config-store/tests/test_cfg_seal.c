@@ -80,6 +80,59 @@ static void what_was_sealed_opens_in_its_place_alone(void **state)
     assert_int_equal(cfg_seal_open(&seal, &file, &arena, &err), ATL_E_INVALID);
 }
 
+static void several_keys_open_and_the_first_seals(void **state)
+{
+    (void)state;
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    struct cfg_seal new = seal;
+    new.key[0] ^= 1;
+    struct cfg_seal both = new;
+    both.other_count = 1;
+    memcpy(both.others[0], seal.key, sizeof seal.key);
+    struct cfg_sealed old_file = make("priv/a", "secret", &arena);
+    struct cfg_sealed file = old_file;
+    assert_atl_ok(cfg_seal_open(&both, &file, &arena, &err), &err);
+    assert_memory_equal(file.bytes, "secret", 6);
+    cfg_seal_close(&both, &file, &arena);
+    struct cfg_sealed written = file;
+    assert_int_equal(cfg_seal_open(&seal, &file, &arena, &err), ATL_E_INVALID);
+    assert_atl_ok(cfg_seal_open(&new, &written, &arena, &err), &err);
+    assert_memory_equal(written.bytes, "secret", 6);
+    assert_int_equal(cfg_seal_open(&new, &old_file, &arena, &err), ATL_E_INVALID);
+}
+
+static void write_keys(const char *path, size_t size)
+{
+    uint8_t bytes[CFG_SEAL_KEYS_MAX * CFG_SEAL_KEY_SIZE + CFG_SEAL_KEY_SIZE];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i / CFG_SEAL_KEY_SIZE);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void a_file_may_hold_some_keys(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/atl-seal-XXXXXX";
+    struct cfg_seal read;
+    assert_non_null(mkdtemp(dir));
+    char *path ATL_FREE_AT_EXIT = atl_format("%s/priv.key", dir);
+    write_keys(path, (size_t)3 * CFG_SEAL_KEY_SIZE);
+    assert_atl_ok(cfg_seal_load(path, &read, &err), &err);
+    assert_int_equal(read.other_count, 2);
+    assert_int_equal(read.key[0], 0);
+    assert_int_equal(read.others[0][0], 1);
+    assert_int_equal(read.others[1][31], 2);
+    const size_t wrong[] = {0, 31, 33, 100, (size_t)(CFG_SEAL_KEYS_MAX + 1) * CFG_SEAL_KEY_SIZE};
+    for (size_t i = 0; i < ATL_COUNT(wrong); i++) {
+        write_keys(path, wrong[i]);
+        assert_int_equal(cfg_seal_load(path, &read, &err), ATL_E_INVALID);
+    }
+    assert_int_equal(unlink(path) + rmdir(dir), 0);
+}
+
 static void every_bit_counts(void **state)
 {
     (void)state;
@@ -146,6 +199,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_envelope_is_as_written_down),
         cmocka_unit_test(what_was_sealed_opens_in_its_place_alone),
+        cmocka_unit_test(several_keys_open_and_the_first_seals),
+        cmocka_unit_test(a_file_may_hold_some_keys),
         cmocka_unit_test(every_bit_counts),
         cmocka_unit_test(no_two_envelopes_are_alike_and_other_files_stay_as_they_are),
         cmocka_unit_test(a_key_is_made_once_and_is_its_owners),
