@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "io/bus_internal.h"
+#include "pure/newer.h"
 
 /* --- ends --- */
 
@@ -159,12 +160,15 @@ bool atl_bus_call_retry(struct atl_call *call, bool surely_not_executed)
     return true;
 }
 
-static void fill_errors(struct atl_reply *reply, const bus_header *header)
+static void fill_errors(struct atl_reply *reply, const struct atl_rpc *rpc, const bus_header *header)
 {
+    char newer[ATL_NEWER_MAX];
     if (header->message != NULL)
         (void)atl_fail(&reply->error, reply->code, header->field, "%s", header->message);
     else
         (void)atl_fail(&reply->error, reply->code, header->field, "%s", atl_code_to_text(reply->code));
+    if (atl_newer_name(rpc->input, reply->error.field, newer))
+        (void)atl_copy(reply->error.field, sizeof reply->error.field, newer);
     if (header->n_errors == 0)
         return;
     struct atl_errors *errors = atl_arena_new(reply->arena, struct atl_errors);
@@ -195,7 +199,7 @@ void atl_bus_call_answered(struct atl_call *call, const bus_header *header, zmq_
             reply.code = atl_fail(&reply.error, ATL_E_INTERNAL, NULL, "%s answered %s with something else",
                                   call->peer->label, call->rpc->name);
     } else {
-        fill_errors(&reply, header);
+        fill_errors(&reply, call->rpc, header);
     }
     finish(call, &reply);
 }

@@ -4,6 +4,7 @@
 
 #include "io/bus_internal.h"
 #include "io/log.h"
+#include "pure/newer.h"
 
 /* --- answering --- */
 
@@ -425,6 +426,11 @@ static enum atl_code check(struct atl_request *request, zmq_msg_t *payload, stru
     request->input = atl_unpack(table, zmq_msg_data(payload), request->size, request->arena);
     if (request->input == NULL)
         return atl_fail(err, ATL_E_INVALID, NULL, "the request is no %s", table->name);
+    char newer[ATL_NEWER_MAX];
+    if (request->method->rpc->perm != NULL && atl_newer_find(request->input, newer))
+        return atl_fail(err, ATL_E_UNIMPLEMENTED, newer,
+                        "node '%s' runs an older version that does not know this; upgrade it first",
+                        request->port->bus->node);
     code = table->count > 0 ? atl_validate(table, request->input, fields) : ATL_OK;
     if (code != ATL_OK)
         return atl_fail(err, code, fields->count > 0 ? fields->items[0].field : NULL,
