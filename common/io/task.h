@@ -131,6 +131,18 @@ ATL_MUST_CHECK enum atl_code atl_task_call(struct atl_task *task, const struct a
                                            struct atl_arena *arena, const ProtobufCMessage **ret_output,
                                            struct atl_error *err);
 
+/* The same of another node, whom the task reaches with its agent's key; and to the end. */
+struct atl_task_call {
+    const struct atl_rpc *rpc;
+    const ProtobufCMessage *input;
+    atl_ns deadline;
+    const char *node; /* NULL: this one */
+    bool to_the_end;  /* a stop does not end it: for what puts things in order after one */
+};
+ATL_MUST_CHECK enum atl_code atl_task_call_at(struct atl_task *task, const struct atl_task_call *call,
+                                              struct atl_arena *arena, const ProtobufCMessage **ret_output,
+                                              struct atl_error *err);
+
 /* --- the reader
  * --------------------------------------------------------------------------------------------- */
 

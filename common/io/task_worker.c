@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/directory.h"
 #include "io/log.h"
 #include "io/process.h"
 #include "io/task_spool.h"
@@ -29,10 +30,12 @@ struct atl_task {
     atl_ns progress_at;
     struct atl_loop *loop;
     struct atl_bus *bus;
+    struct atl_directory *directory; /* NULL: the node is alone, or nobody asked for the bus */
     /* Set with them: a worker that asks for neither does not link ZeroMQ, and starts in a third of the time.
      */
     void (*free_loop)(struct atl_loop *);
     void (*close_bus)(struct atl_bus **);
+    void (*free_directory)(struct atl_directory **);
 };
 
 static volatile sig_atomic_t stop_asked; /* set by SIGTERM; a handler has nowhere else to put it */
@@ -142,6 +145,20 @@ struct atl_loop *atl_task_loop(struct atl_task *task)
     return task->loop;
 }
 
+/* Other nodes with the agent's key, as the agent's copy of the directory has them now. */
+static enum atl_code reach_others(struct atl_task *task, struct atl_error *err)
+{
+    ATL_FREE_AT_EXIT char *copy = atl_format("%s/%s/directory", task->state_dir, task->service);
+    ATL_FREE_AT_EXIT char *key_file = atl_format("%s/%s/bus.key", task->state_dir, task->service);
+    const struct atl_bus_cluster options = {.directory = atl_directory_new(), .key_file = key_file};
+    task->directory = options.directory;
+    task->free_directory = atl_directory_free;
+    atl_directory_keep(task->directory, copy);
+    if (atl_directory_node(task->directory, task->node) == NULL)
+        return ATL_OK; /* alone */
+    return atl_bus_join_cluster(task->bus, &options, err);
+}
+
 enum atl_code atl_task_bus(struct atl_task *task, struct atl_bus **ret_bus, struct atl_error *err)
 {
     if (task->bus == NULL) {
@@ -152,6 +169,8 @@ enum atl_code atl_task_bus(struct atl_task *task, struct atl_bus **ret_bus, stru
                                                 .client_only = true};
         enum atl_code code = atl_bus_open(&options, &task->bus, err);
         task->close_bus = atl_bus_close;
+        if (code == ATL_OK)
+            code = reach_others(task, err);
         if (code != ATL_OK)
             return code;
     }
@@ -179,28 +198,37 @@ static void answered(const struct atl_reply *reply, void *user)
         *waiting->err = reply->error;
 }
 
-enum atl_code atl_task_call(struct atl_task *task, const struct atl_rpc *rpc, const ProtobufCMessage *input,
-                            atl_ns deadline, struct atl_arena *arena, const ProtobufCMessage **ret_output,
-                            struct atl_error *err)
+enum atl_code atl_task_call_at(struct atl_task *task, const struct atl_task_call *wanted,
+                               struct atl_arena *arena, const ProtobufCMessage **ret_output,
+                               struct atl_error *err)
 {
     struct atl_bus *bus = NULL;
     enum atl_code code = atl_task_bus(task, &bus, err);
     if (code != ATL_OK)
         return code;
-    struct waiting waiting = {.arena = arena, .rpc = rpc, .err = err};
-    struct atl_call_options options = {.deadline = deadline, .task = task->info.upid};
-    struct atl_call *call = atl_bus_call(bus, rpc, input, &options, answered, &waiting);
-    while (!waiting.done && !atl_task_stopped(task))
+    struct waiting waiting = {.arena = arena, .rpc = wanted->rpc, .err = err};
+    struct atl_call_options options = {
+        .deadline = wanted->deadline, .node = wanted->node, .task = task->info.upid};
+    struct atl_call *call = atl_bus_call(bus, wanted->rpc, wanted->input, &options, answered, &waiting);
+    while (!waiting.done && (wanted->to_the_end || !atl_task_stopped(task)))
         atl_loop_step(task->loop, LOOK_FOR_STOP);
     if (!waiting.done) {
         atl_call_cancel(call);
         return atl_fail(err, ATL_E_CANCELLED, NULL, "the task was stopped");
     }
     if (waiting.code == ATL_OK && waiting.output == NULL)
-        return atl_fail(err, ATL_E_INTERNAL, NULL, "the answer of %s cannot be read", rpc->name);
+        return atl_fail(err, ATL_E_INTERNAL, NULL, "the answer of %s cannot be read", wanted->rpc->name);
     if (waiting.code == ATL_OK)
         *ret_output = waiting.output;
     return waiting.code;
+}
+
+enum atl_code atl_task_call(struct atl_task *task, const struct atl_rpc *rpc, const ProtobufCMessage *input,
+                            atl_ns deadline, struct atl_arena *arena, const ProtobufCMessage **ret_output,
+                            struct atl_error *err)
+{
+    const struct atl_task_call call = {.rpc = rpc, .input = input, .deadline = deadline};
+    return atl_task_call_at(task, &call, arena, ret_output, err);
 }
 
 /* --- the process --- */
@@ -315,6 +343,8 @@ int atl_task_main(int argc, char **argv, const struct atl_task_type *types, size
     (void)alarm(0); /* it ended in time */
     if (task.bus != NULL)
         task.close_bus(&task.bus);
+    if (task.directory != NULL)
+        task.free_directory(&task.directory);
     if (task.loop != NULL)
         task.free_loop(task.loop);
     finish(&task, code, &err);
