@@ -117,7 +117,7 @@ enum stream_step stream_try_finish(struct atl_stream *stream, short *ret_events)
 
 /* --- waiting --- */
 
-enum atl_code stream_poll(int fd, short events, const struct stream_wait *wait, struct atl_error *err)
+enum atl_code stream_poll(int fd, short events, const struct atl_stream_wait *wait, struct atl_error *err)
 {
     struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = wait->stop, .events = POLLIN}};
     for (;;) {
@@ -148,7 +148,7 @@ enum atl_code stream_broke(struct atl_stream *stream, struct atl_error *err)
 enum atl_code atl_stream_read(struct atl_stream *stream, void *bytes, size_t size, atl_ns deadline,
                               size_t *ret_got, struct atl_error *err)
 {
-    const struct stream_wait wait = {deadline, stream->stop};
+    const struct atl_stream_wait wait = {deadline, stream->stop};
     atl_assert(size > 0);
     for (;;) {
         short events = 0;
@@ -187,7 +187,7 @@ enum atl_code atl_stream_read_all(struct atl_stream *stream, void *bytes, size_t
 enum atl_code atl_stream_write(struct atl_stream *stream, const void *bytes, size_t size, atl_ns deadline,
                                struct atl_error *err)
 {
-    const struct stream_wait wait = {deadline, stream->stop};
+    const struct atl_stream_wait wait = {deadline, stream->stop};
     const uint8_t *from = bytes;
     while (size > 0) {
         short events = 0;
@@ -210,7 +210,7 @@ enum atl_code atl_stream_write(struct atl_stream *stream, const void *bytes, siz
 
 enum atl_code atl_stream_finish(struct atl_stream *stream, atl_ns deadline, struct atl_error *err)
 {
-    const struct stream_wait wait = {deadline, stream->stop};
+    const struct atl_stream_wait wait = {deadline, stream->stop};
     for (;;) {
         short events = 0;
         enum stream_step step = stream_try_finish(stream, &events);
@@ -249,7 +249,7 @@ int atl_stream_fd(const struct atl_stream *stream)
 
 /* --- connecting --- */
 
-static enum atl_code open_socket(const struct atl_stream_offer *offer, const struct stream_wait *wait,
+static enum atl_code open_socket(const struct atl_stream_offer *offer, const struct atl_stream_wait *wait,
                                  int *ret_fd, struct atl_error *err)
 {
     union {
@@ -304,7 +304,7 @@ static int is_pinned(X509_STORE_CTX *store, void *user)
     return same ? 1 : 0;
 }
 
-static enum atl_code shake_hands(struct atl_stream *stream, const struct stream_wait *wait,
+static enum atl_code shake_hands(struct atl_stream *stream, const struct atl_stream_wait *wait,
                                  struct atl_error *err)
 {
     for (;;) {
@@ -340,9 +340,9 @@ static enum atl_code introduce(struct atl_stream *stream, const struct atl_strea
     return code;
 }
 
-enum atl_code stream_connect(const struct atl_stream_offer *offer, const char *channel,
-                             const struct stream_wait *wait, struct atl_stream **ret_stream,
-                             struct atl_error *err)
+enum atl_code atl_stream_connect_until(const struct atl_stream_offer *offer, const char *channel,
+                                       const struct atl_stream_wait *wait, struct atl_stream **ret_stream,
+                                       struct atl_error *err)
 {
     struct atl_stream_offer pinned = *offer;
     int fd = -1;
@@ -374,6 +374,6 @@ enum atl_code stream_connect(const struct atl_stream_offer *offer, const char *c
 enum atl_code atl_stream_connect(const struct atl_stream_offer *offer, const char *channel, atl_ns deadline,
                                  struct atl_stream **ret_stream, struct atl_error *err)
 {
-    const struct stream_wait wait = {deadline, -1};
-    return stream_connect(offer, channel, &wait, ret_stream, err);
+    const struct atl_stream_wait wait = {deadline, -1};
+    return atl_stream_connect_until(offer, channel, &wait, ret_stream, err);
 }

@@ -78,6 +78,21 @@ ATL_MUST_CHECK enum atl_code atl_stream_connect(const struct atl_stream_offer *o
                                                 atl_ns deadline, struct atl_stream **ret_stream,
                                                 struct atl_error *err);
 
+/* The same two, which can be called off: `stop` is an eventfd, or -1; once it is readable they, and all that
+ * the stream does from then on, end ATL_E_CANCELLED. It must live as long as the stream. */
+struct atl_stream_wait {
+    atl_ns deadline;
+    int stop;
+};
+ATL_MUST_CHECK enum atl_code atl_stream_accept_until(struct atl_stream_server *server,
+                                                     const struct atl_stream_wait *wait,
+                                                     struct atl_stream **ret_stream,
+                                                     char ret_channel[ATL_STREAM_CHANNEL_MAX + 1],
+                                                     struct atl_error *err);
+ATL_MUST_CHECK enum atl_code atl_stream_connect_until(const struct atl_stream_offer *offer,
+                                                      const char *channel, const struct atl_stream_wait *wait,
+                                                      struct atl_stream **ret_stream, struct atl_error *err);
+
 /* --- bytes --- */
 
 /* Waits for bytes; *ret_got 0: the other side has said that nothing more comes. A connection that ends

@@ -38,11 +38,6 @@ struct atl_stream {
     uint64_t keyed;      /* bytes written with the key there is */
 };
 
-struct stream_wait {
-    atl_ns deadline;
-    int stop; /* an eventfd, or -1 */
-};
-
 enum stream_step {
     STREAM_MOVED, /* something went through */
     STREAM_WAIT,  /* *ret_events says for what */
@@ -67,16 +62,7 @@ SSL_CTX *stream_context(const SSL_METHOD *method);
 /* Why it broke, or that it was called off. */
 enum atl_code stream_broke(struct atl_stream *stream, struct atl_error *err);
 /* Waits until fd has one of events. */
-ATL_MUST_CHECK enum atl_code stream_poll(int fd, short events, const struct stream_wait *wait,
+ATL_MUST_CHECK enum atl_code stream_poll(int fd, short events, const struct atl_stream_wait *wait,
                                          struct atl_error *err);
-
-/* atl_stream_connect() and _accept() that can be called off. */
-ATL_MUST_CHECK enum atl_code stream_connect(const struct atl_stream_offer *offer, const char *channel,
-                                            const struct stream_wait *wait, struct atl_stream **ret_stream,
-                                            struct atl_error *err);
-ATL_MUST_CHECK enum atl_code stream_accept(struct atl_stream_server *server, const struct stream_wait *wait,
-                                           struct atl_stream **ret_stream,
-                                           char ret_channel[ATL_STREAM_CHANNEL_MAX + 1],
-                                           struct atl_error *err);
 
 #endif

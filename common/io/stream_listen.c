@@ -245,7 +245,7 @@ static atl_ns expire(struct atl_stream_server *server, atl_ns now, atl_ns deadli
 }
 
 /* Polls the newcomers, the listener and what calls off; the descriptors in this order. */
-static enum atl_code wait_for_some(struct atl_stream_server *server, const struct stream_wait *wait,
+static enum atl_code wait_for_some(struct atl_stream_server *server, const struct atl_stream_wait *wait,
                                    struct pollfd fds[GUESTS_MAX + 2], struct atl_error *err)
 {
     atl_ns now = atl_clock_monotonic();
@@ -268,9 +268,9 @@ static enum atl_code wait_for_some(struct atl_stream_server *server, const struc
     return ATL_OK;
 }
 
-enum atl_code stream_accept(struct atl_stream_server *server, const struct stream_wait *wait,
-                            struct atl_stream **ret_stream, char ret_channel[ATL_STREAM_CHANNEL_MAX + 1],
-                            struct atl_error *err)
+enum atl_code atl_stream_accept_until(struct atl_stream_server *server, const struct atl_stream_wait *wait,
+                                      struct atl_stream **ret_stream,
+                                      char ret_channel[ATL_STREAM_CHANNEL_MAX + 1], struct atl_error *err)
 {
     for (;;) {
         struct pollfd fds[GUESTS_MAX + 2];
@@ -297,6 +297,6 @@ enum atl_code atl_stream_accept(struct atl_stream_server *server, atl_ns deadlin
                                 struct atl_stream **ret_stream, char ret_channel[ATL_STREAM_CHANNEL_MAX + 1],
                                 struct atl_error *err)
 {
-    const struct stream_wait wait = {deadline, -1};
-    return stream_accept(server, &wait, ret_stream, ret_channel, err);
+    const struct atl_stream_wait wait = {deadline, -1};
+    return atl_stream_accept_until(server, &wait, ret_stream, ret_channel, err);
 }

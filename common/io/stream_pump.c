@@ -222,13 +222,13 @@ struct atl_stream_relay {
 static enum atl_code meet(struct atl_stream_relay *relay, struct atl_stream **ret_stream,
                           struct atl_error *err)
 {
-    const struct stream_wait wait = {relay->deadline, relay->stop};
+    const struct atl_stream_wait wait = {relay->deadline, relay->stop};
     char channel[ATL_STREAM_CHANNEL_MAX + 1];
     if (relay->server == NULL)
-        return stream_connect(&relay->offer, relay->channel, &wait, ret_stream, err);
+        return atl_stream_connect_until(&relay->offer, relay->channel, &wait, ret_stream, err);
     for (;;) {
         struct atl_stream *stream = NULL;
-        enum atl_code code = stream_accept(relay->server, &wait, &stream, channel, err);
+        enum atl_code code = atl_stream_accept_until(relay->server, &wait, &stream, channel, err);
         if (code != ATL_OK)
             return code;
         if (strcmp(channel, relay->channel) == 0) {

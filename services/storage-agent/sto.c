@@ -5,7 +5,7 @@
 #include "main.h"
 #include "sto.h"
 
-enum { THREADS = 4, QUEUE_MAX = 256, COPY_THREADS = 2, COPY_QUEUE_MAX = 64 };
+enum { THREADS = 4, QUEUE_MAX = 256, COPY_THREADS = 2, COPY_QUEUE_MAX = 64, MOVE_THREADS = 16 };
 
 static void task_changed(const struct atl_task_info *info, void *user)
 {
@@ -57,6 +57,12 @@ static void config_changed(const char *path, const struct atl_file *file, void *
     sto_pusher_wake(sto->pusher);
 }
 
+const char *sto_address(const struct sto *sto)
+{
+    const struct atl_directory_node *node = atl_directory_node(sto->program->directory, sto->node);
+    return node != NULL ? node->address : "127.0.0.1";
+}
+
 static enum atl_code open_parts(struct sto *sto, struct atl_error *err)
 {
     struct atl_program *program = sto->program;
@@ -76,8 +82,9 @@ static enum atl_code open_parts(struct sto *sto, struct atl_error *err)
         .bus = sto->bus, .mirror = sto->mirror, .directory = program->directory, .dir = dir});
     sto->pool = sto_pool_new(sto->loop, THREADS, QUEUE_MAX);
     sto->copy_pool = sto_pool_new(sto->loop, COPY_THREADS, COPY_QUEUE_MAX);
+    sto->move_pool = sto_pool_new(sto->loop, MOVE_THREADS, MOVE_THREADS);
     sto->writes = sto_writes_new(sto);
-    sto->imports = sto_imports_new(sto);
+    sto->copies = sto_copies_new(sto);
     sto->pusher = sto_pusher_new(sto);
     enum atl_code code = atl_tasks_open(&tasks, &sto->tasks, err);
     if (code == ATL_OK)
@@ -109,10 +116,11 @@ void sto_stop(void *self)
         return;
     /* Threads first: what they hold is freed below. Their requests end when the bus closes. */
     sto_pool_free(&sto->pool);
-    sto_imports_stop(sto->imports);
+    sto_copies_stop(sto->copies);
     sto_pool_free(&sto->copy_pool);
+    sto_pool_free(&sto->move_pool);
     sto_uploads_free(&sto->uploads);
-    sto_imports_free(&sto->imports);
+    sto_copies_free(&sto->copies);
     sto_pusher_free(&sto->pusher);
     sto_writes_free(&sto->writes);
     if (sto->tasks != NULL)

@@ -16,7 +16,7 @@
 #include "pool.h"
 
 struct sto_uploads;
-struct sto_imports;
+struct sto_copies;
 struct sto_pusher;
 struct sto_writes;
 
@@ -31,8 +31,9 @@ struct sto {
     struct atl_tasks *tasks;
     struct sto_pool *pool;      /* for requests */
     struct sto_pool *copy_pool; /* for imports, which take long */
+    struct sto_pool *move_pool; /* for volumes to and from other nodes */
     struct sto_uploads *uploads;
-    struct sto_imports *imports;
+    struct sto_copies *copies;
     struct sto_pusher *pusher;
     struct sto_writes *writes;
     bool swept; /* what a killed agent left was looked for */
@@ -93,6 +94,9 @@ bool sto_find_user(const struct sto *sto, const char *volid, struct sto_user *re
 const uint32_t *sto_container_ids(const struct sto *sto, struct atl_arena *arena, size_t *ret_count);
 bool sto_id_in(const uint32_t *ids, size_t count, uint32_t vmid);
 
+/* Where other nodes reach this one: its address in the directory; a machine that is alone has itself only. */
+const char *sto_address(const struct sto *sto);
+
 /* Methods: rpc_node.c serves the service Storage, rpc_volume.c the service Volumes. */
 void sto_serve_storage(struct sto *sto);
 void sto_serve_volumes(struct sto *sto);
@@ -106,6 +110,8 @@ void sto_rpc_upload(struct atl_request *request, const ProtobufCMessage *input, 
 void sto_rpc_upload_open(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void sto_rpc_import(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void sto_rpc_import_wait(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void sto_rpc_receive(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void sto_rpc_send(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void sto_rpc_import_cancel(struct atl_request *request, const ProtobufCMessage *input, void *user);
 
 /* Waiting writers of storage.cfg (rpc_config.c). */
@@ -118,10 +124,10 @@ ATL_MUST_CHECK enum atl_code sto_uploads_new(struct sto *sto, struct sto_uploads
                                              struct atl_error *err);
 void sto_uploads_free(struct sto_uploads **uploads);
 
-/* Imports (import.c). */
-struct sto_imports *sto_imports_new(struct sto *sto);
-void sto_imports_stop(struct sto_imports *imports); /* tells what runs to end; before the pool is freed */
-void sto_imports_free(struct sto_imports **imports);
+/* Copies (copy.c). */
+struct sto_copies *sto_copies_new(struct sto *sto);
+void sto_copies_stop(struct sto_copies *copies); /* tells what runs to end; before the pool is freed */
+void sto_copies_free(struct sto_copies **copies);
 
 /* The status view (push.c). */
 struct sto_pusher *sto_pusher_new(struct sto *sto);
