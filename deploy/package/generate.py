@@ -14,6 +14,7 @@ import slots  # noqa: E402
 import supervisor  # noqa: E402
 
 RUN, STATE = "/run/atoll", "/var/lib/atoll"
+SETTINGS = "/etc/default/atoll"
 WHAT = {"config-store": "state and identity", "compute-agent": "virtual machines and containers",
         "storage-agent": "storages and volumes", "sdn-agent": "networks", "api-gateway": "REST API"}
 # Services that leave processes behind when they stop: tasks, monitors, dnsmasq.
@@ -57,6 +58,11 @@ def options(service, libexec, share):
     return " ".join(["--run-dir", RUN, "--state-dir", state, *extra.get(service.name, [])])
 
 
+def own_options(service):
+    """The variable in which an administrator gives a service more options."""
+    return service.name.upper().replace("-", "_") + "_OPTIONS"
+
+
 def unit(service, libexec, share):
     after = ["network.target"] + (["libvirtd.service"] if service.name == "compute-agent" else [])
     lines = ["[Unit]", f"Description=Atoll: {WHAT[service.name]}", "Documentation=man:atoll(1)",
@@ -64,7 +70,8 @@ def unit(service, libexec, share):
     if service.name == "compute-agent":
         lines.append("Wants=libvirtd.service")
     lines += ["StartLimitIntervalSec=0", "", "[Service]", "Type=notify", "NotifyAccess=main",
-              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)}", "Restart=always",
+              f"EnvironmentFile=-{SETTINGS}",
+              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)} ${own_options(service)}", "Restart=always",
               "RestartSec=200ms", "WatchdogSec=30s", "TimeoutStopSec=15s", "LimitNOFILE=65536", "LimitCORE=0"]
     if service.user != "root":
         lines += [f"User={service.user}", f"Group={service.user}", f"SupplementaryGroups={layout.EVENTS_GROUP}"]
