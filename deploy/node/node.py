@@ -266,6 +266,22 @@ class Node:
     def control(self, service, command):
         return supervisor.control(self.service_dir, service, command)
 
+    def change_programs(self):
+        """Starts each service anew from this build, one after the other, as an upgrade of packages does."""
+        layout.install_pam_helper(self.bin_dir, self.state_dir)
+        supervisor.write_services(self)
+        for row in self.services():
+            if row["name"].startswith("atoll-"):
+                self.restart(row["name"], row["pid"])
+
+    def restart(self, name, old):
+        def is_new():
+            row = next(r for r in self.services() if r["name"] == name)
+            return row["pid"] not in (None, old) and row["health"] == "ok"
+        self.control(name, "t")
+        if not wait_until(30, is_new):
+            raise NodeError(f"start {name} anew", "it is not ready within 30 s", f"its log:\n{self.log_tail(name)}")
+
     # --- down ---
 
     def down(self):

@@ -70,7 +70,8 @@ class Testbed:
         if i not in self.numbers():
             raise NodeError(f"find node {which}", f"the testbed has n1 to n{self.facts['nodes']}", "see tests/testbed status")
         slot = self.facts["slot"]
-        return Node(self.build_dir, os.path.join(self.run_dir, f"n{i}"), os.path.join(self.state_dir, f"n{i}"), f"n{i}",
+        build_dir = self.facts.get("builds", {}).get(str(i), self.build_dir)
+        return Node(build_dir, os.path.join(self.run_dir, f"n{i}"), os.path.join(self.state_dir, f"n{i}"), f"n{i}",
                     isolated=True, accel="tcg", link=f"tb{slot}n{i}", network=f"10.253.{slot}", host_number=4 * i,
                     cluster_address=self.address(i), libvirt_cache=os.path.join(TOP, "build", "libvirt-cache"),
                     cgroup_name=f"atoll-{self.name}-n{i}", environment=self.facts.get("environment", {}))
@@ -221,6 +222,12 @@ class Testbed:
         envfile.write(self.env_file, values)
 
     # --- what can be done to it ---
+
+    def change_build(self, which, build_dir):
+        """Another version's programs, as a package would bring them: each service is started anew with them, in turn."""
+        self.facts.setdefault("builds", {})[str(which).removeprefix("n")] = build_dir
+        self.save()
+        self.node(which).change_programs()
 
     def exec(self, which, *command, check=True, text_in=None, timeout=120):
         done = subprocess.run(self.node(which).enter(*command), capture_output=True, text=True, input=text_in,
