@@ -71,8 +71,8 @@ def unit(service, libexec, share):
         lines.append("Wants=libvirtd.service")
     lines += ["StartLimitIntervalSec=0", "", "[Service]", "Type=notify", "NotifyAccess=main",
               f"EnvironmentFile=-{SETTINGS}",
-              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)} ${own_options(service)}", "Restart=always",
-              "RestartSec=200ms", "WatchdogSec=30s", "TimeoutStopSec=15s", "LimitNOFILE=65536", "LimitCORE=0"]
+              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)} ${own_options(service)}",
+              "Restart=always", "RestartSec=200ms", "WatchdogSec=30s", "TimeoutStopSec=15s", "LimitNOFILE=65536", "LimitCORE=0"]
     if service.user != "root":
         lines += [f"User={service.user}", f"Group={service.user}", f"SupplementaryGroups={layout.EVENTS_GROUP}"]
     if service.name in KEEPS_CHILDREN:

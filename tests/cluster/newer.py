@@ -1,4 +1,4 @@
-"""The same tree, one version on: a parameter, a field of what nodes tell each other and a method more. For tests of upgrades."""
+"""The same tree, one version on: a method, a parameter, a field of what nodes tell each other more. For tests of upgrades."""
 import os
 import shutil
 import subprocess
@@ -23,7 +23,8 @@ EDITS = [
   }
 
   rpc GetTime("""),
-    ("services/compute-agent/node.c", '    {"GetVersion", get_version},', '    {"GetVersion", get_version},\n    {"GetNewer", get_version},'),
+    ("services/compute-agent/node.c", '    {"GetVersion", get_version},',
+     '    {"GetVersion", get_version},\n    {"GetNewer", get_version},'),
     # a parameter of a guest
     ("proto/atoll/lxc/v1/lxc.proto", "message Config {\n", """message Config {
   optional string newer = 990 [(atoll.api.v1.field) = { summary: "What an older version does not know." max_length: 40 }];

@@ -97,7 +97,8 @@ class Upgrade(unittest.TestCase):
         self.rest(1).put("/nodes/n1/lxc/201/config", newer="text")
         self.assertEqual(self.rest(1).get("/nodes/n1/lxc/201/config")["newer"], "text")
         self.assertNotIn("newer", self.rest(2).get("/nodes/n1/lxc/201/config"))
-        error = self.refused(lambda: self.rest(1).put("/nodes/n2/lxc/202/config", newer="text", memory=80), 501, "older version")
+        error = self.refused(lambda: self.rest(1).put("/nodes/n2/lxc/202/config", newer="text", memory=80), 501,
+                             "older version")
         self.assertIn("newer", error.errors)
         self.assertEqual(self.rest(1).get("/nodes/n2/lxc/202/config")["memory"], 64)
         self.refused(lambda: self.rest(2).put("/nodes/n1/lxc/201/config", newer="text"), 400, "newer")

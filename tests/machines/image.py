@@ -86,7 +86,8 @@ def make(wanted, say):
     arguments = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(wanted)}",
                  "--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Languages none",
                  "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]
-    run(*arguments, "bookworm", root, "-", input="\n".join(sources()) + "\n", env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    run(*arguments, "bookworm", root, "-", input="\n".join(sources()) + "\n",
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     say("lab image: writing the disk")
     kernel = configure(root)
     shutil.copy(os.path.join(root, "boot", f"vmlinuz-{kernel}"), os.path.join(FOLDER, "vmlinuz"))

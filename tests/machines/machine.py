@@ -63,7 +63,8 @@ class Agent:
             while time.monotonic() < end:
                 state = self.ask(stream, "guest-exec-status", pid=pid)
                 if state["exited"]:
-                    out, err = (base64.b64decode(state.get(key, "")).decode(errors="replace") for key in ("out-data", "err-data"))
+                    out, err = (base64.b64decode(state.get(key, "")).decode(errors="replace")
+                                for key in ("out-data", "err-data"))
                     return state.get("exitcode", 128 + state.get("signal", 0)), out, err
                 time.sleep(0.1)
         raise MachineError(f"{command}: no end within {timeout} s")
@@ -98,8 +99,8 @@ class Machine:
 
     def command(self):
         mac = f"52:54:00:78:00:{self.number:02x}"
-        return ["qemu-system-x86_64", "-name", self.name, "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max",
-                "-smp", "2", "-m", str(self.memory_mib), "-nodefaults", "-display", "none", "-no-user-config",
+        return ["qemu-system-x86_64", "-name", self.name, "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256",
+                "-cpu", "max", "-smp", "2", "-m", str(self.memory_mib), "-nodefaults", "-display", "none", "-no-user-config",
                 "-kernel", os.path.join(image.FOLDER, "vmlinuz"), "-initrd", os.path.join(image.FOLDER, "initrd"),
                 "-append", APPEND, "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
                 "-drive", f"file={self.path('disk.qcow2')},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
@@ -157,7 +158,7 @@ class Machine:
     def set_up(self):
         """Its name, its address in the lab, its own machine id; once after the first boot."""
         network = f"[Match]\\nMACAddress=52:54:00:78:00:{self.number:02x}\\n[Network]\\nAddress={self.address}/24\\n"
-        self.run(f"hostnamectl set-hostname {self.name} 2>/dev/null || {{ echo {self.name} >/etc/hostname; hostname {self.name}; }}\n"
+        self.run(f"hostnamectl set-hostname {self.name}\n"
                  f"printf '{network}' >/etc/systemd/network/20-lab.network; networkctl reload\n"
                  "mkdir -p /share; echo '/dev/vdb /share ext4 ro,noatime 0 0' >>/etc/fstab; mount /share")
 

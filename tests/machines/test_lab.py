@@ -35,7 +35,9 @@ class Smoke(unittest.TestCase):
         return {row["vmid"]: row["status"] for row in self.rest.get("/cluster/resources", type="vm")}
 
     def units_are_well(self):
-        self.assertTrue(wait_until(90, lambda: self.machine.agent.run(f"systemctl is-active --quiet {' '.join(UNITS)}")[0] == 0, 0.5),
+        def active():
+            return self.machine.agent.run(f"systemctl is-active --quiet {' '.join(UNITS)}")[0] == 0
+        self.assertTrue(wait_until(90, active, 0.5),
                         self.machine.agent.run(f"systemctl --no-pager status {' '.join(UNITS)}")[1])
         self.assertEqual(self.shell("systemctl list-units --failed --no-legend --plain 'atoll*'"), "")
 
@@ -54,7 +56,8 @@ class Smoke(unittest.TestCase):
         for unit in UNITS:
             shown = dict(line.split("=", 1) for line in self.shell(
                 f"systemctl show {unit} -p WatchdogUSec -p Type -p NRestarts -p UnitFileState").splitlines())
-            self.assertEqual(shown, {"WatchdogUSec": "30s", "Type": "notify", "NRestarts": "0", "UnitFileState": "enabled"}, unit)
+            self.assertEqual(shown, {"WatchdogUSec": "30s", "Type": "notify", "NRestarts": "0", "UnitFileState": "enabled"},
+                             unit)
 
     def test_2_guests(self):
         rest = self.rest
@@ -71,14 +74,17 @@ class Smoke(unittest.TestCase):
         rest.wait(rest.post(f"/nodes/l1/qemu/{VM}/status/start"), 240)
         self.assertEqual(self.running(), {VM: "running", CT: "running"})
 
+    def limited_to(self, mib):
+        """Has a cgroup of the container that limit of memory?"""
+        files = f"$(find /sys/fs/cgroup -path '*{CT}*' -name memory.max)"
+        return self.machine.agent.run(f"grep -lx {mib << 20} {files}")[0] == 0
+
     def test_3_cgroup_v2_holds_the_container(self):
         self.assertEqual(self.shell("stat -fc %T /sys/fs/cgroup"), "cgroup2fs")
-        limits = self.shell(f"find /sys/fs/cgroup -path '*{CT}*' -name memory.max | xargs grep -l {64 << 20}")
-        self.assertTrue(limits, "no cgroup of the container has its limit of memory")
+        self.assertTrue(self.limited_to(64), "no cgroup of the container has its limit of memory")
         before = self.guest_pids()
         self.rest.put(f"/nodes/l1/lxc/{CT}/config", memory=80, cores=1)
-        self.assertTrue(wait_until(20, lambda: self.machine.agent.run(f"grep -l {80 << 20} $(find /sys/fs/cgroup -path '*{CT}*' -name "
-                                                                      "memory.max)")[0] == 0, 0.5), "a live change is not there")
+        self.assertTrue(wait_until(20, lambda: self.limited_to(80), 0.5), "a live change is not there")
         self.assertEqual(self.guest_pids(), before)
         self.rest.put(f"/nodes/l1/lxc/{CT}/config", memory=64)
 
