@@ -14,7 +14,8 @@
 #include "io/loop.h"
 #include "io/stream_internal.h"
 
-enum { PROBE_AFTER = 5, PROBE_EACH = 5, PROBES = 3, GIVE_UP = 20 }; /* seconds, and a count */
+/* Seconds, and a count. The last one also ends a connection whose other side takes nothing for so long. */
+enum { PROBE_AFTER = 5, PROBE_EACH = 5, PROBES = 5, GIVE_UP = 30 };
 #define REKEY_BYTES ((uint64_t)64 << 30) /* well before what AES-GCM may do with one key */
 
 void stream_set_socket(int fd)

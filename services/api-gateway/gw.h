@@ -32,6 +32,7 @@ struct gw {
     struct gw_sessions *sessions;
     size_t working; /* requests between on_head and their answer */
     size_t delayed; /* refusals that wait */
+    size_t relays;  /* uploads to other nodes, each with a thread */
     struct gw_throttle throttle;
 };
 

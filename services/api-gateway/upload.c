@@ -14,12 +14,14 @@
 #include "atoll/storage/v1/upload.pb-c.h"
 #include "core/multipart.h"
 #include "gw.h"
+#include "io/stream.h"
 
-enum { LINE_MAX_BYTES = 600, FIELDS_MAX = GW_PARTS_MAX + 2 };
+enum { LINE_MAX_BYTES = 600, FIELDS_MAX = GW_PARTS_MAX + 2, RELAYS_MAX = 64 };
 
 #define STALL_TIME (60 * ATL_SECOND)  /* the agent takes no bytes */
 #define ACK_TIME   (600 * ATL_SECOND) /* the agent brings the last of them to the disk */
 #define CHECK_TIME (5 * ATL_SECOND)
+#define MEET_TIME  (10 * ATL_SECOND) /* the connection to another node's agent */
 
 enum upload_state {
     UPLOAD_WAITING, /* for the login, for the offer, or for the socket */
@@ -34,7 +36,8 @@ struct gw_upload {
     struct atl_param fields[FIELDS_MAX];
     size_t field_count;
     char *handle;
-    int fd; /* of the agent's socket, -1 */
+    int fd;                         /* of the agent's socket, or to the relay; -1 */
+    struct atl_stream_relay *relay; /* to the agent of another node, else NULL */
     struct atl_watch *watch;
     struct atl_timer *check;
     struct atl_buf held; /* bytes of the file that the socket did not take */
@@ -63,6 +66,11 @@ void gw_upload_free(struct gw_work *work)
     work->upload = NULL;
     atl_watch_free(upload->watch);
     atl_timer_free(upload->check);
+    if (upload->relay != NULL) {
+        atl_stream_relay_free(
+            &upload->relay); /* first: a stream that is not ended must not look as if it were */
+        work->gw->relays--;
+    }
     if (upload->fd >= 0)
         (void)close(upload->fd); /* a stream that was not ended is thrown away by the agent */
     atl_buf_done(&upload->held);
@@ -93,6 +101,13 @@ static void add_field(struct gw_upload *upload, const char *name, const char *va
 
 static void broken(struct gw_upload *upload)
 {
+    struct atl_error how = {0};
+    if (upload->relay != NULL && upload->sent == 0 && atl_stream_relay_ended(upload->relay, &how) &&
+        how.code != ATL_OK) {
+        gw_fail_text(upload->work, 595, "the storage-agent of '%s' cannot be reached: %s", upload->work->node,
+                     how.text);
+        return;
+    }
     gw_fail_text(upload->work, 500, "the storage-agent broke the upload off");
 }
 
@@ -206,16 +221,49 @@ static bool connect_agent(struct gw_upload *upload, const Atoll__Storage__V1__Up
     return put == (ssize_t)offer->token.len; /* a fresh socket takes a few bytes */
 }
 
+/* The other end of a pair of sockets is a relay's, so that all else is as with our own agent. */
+static enum atl_code connect_other(struct gw_upload *upload, const Atoll__Bus__V1__StreamOffer *message,
+                                   struct atl_error *err)
+{
+    struct atl_stream_offer offer;
+    struct gw *gw = upload->work->gw;
+    int pair[2];
+    enum atl_code code = atl_stream_offer_unpack(message, &offer, err);
+    if (code != ATL_OK)
+        return code;
+    if (gw->relays >= RELAYS_MAX)
+        return atl_fail(err, ATL_E_LIMIT, NULL,
+                        "there are %d uploads to other nodes already, try again later", RELAYS_MAX);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+        return atl_fail(err, ATL_E_LIMIT, NULL, "no sockets: %s", strerror(errno));
+    upload->fd = pair[0];
+    upload->relay = atl_stream_relay_connect(&offer, "upload", now_of(upload) + MEET_TIME, &pair[1]);
+    gw->relays++;
+    return ATL_OK;
+}
+
+static enum atl_code reach_agent(struct gw_upload *upload, const Atoll__Storage__V1__UploadOffer *offer,
+                                 struct atl_error *err)
+{
+    if (offer->handle != NULL && offer->stream != NULL)
+        return connect_other(upload, offer->stream, err);
+    if (offer->handle == NULL || !connect_agent(upload, offer))
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "cannot reach the storage-agent's upload socket: %s",
+                        strerror(errno));
+    return ATL_OK;
+}
+
 static void on_offer(struct gw_work *work, const struct atl_reply *reply)
 {
+    struct atl_error err = {0};
     struct gw_upload *upload = work->upload;
     if (reply->code != ATL_OK) {
         gw_fail_reply(work, reply);
         return;
     }
     const Atoll__Storage__V1__UploadOffer *offer = (const Atoll__Storage__V1__UploadOffer *)reply->output;
-    if (offer->handle == NULL || !connect_agent(upload, offer)) {
-        gw_fail_text(work, 595, "cannot reach the storage-agent's upload socket: %s", strerror(errno));
+    if (reach_agent(upload, offer, &err) != ATL_OK) {
+        gw_fail_text(work, err.code == ATL_E_LIMIT ? 500 : 595, "%s", err.text);
         return;
     }
     upload->handle = atl_strdup(offer->handle);
@@ -248,7 +296,7 @@ static void open_stream(struct gw_upload *upload, const char *filename)
         return;
     }
     Atoll__Storage__V1__UploadOpenRequest input = ATOLL__STORAGE__V1__UPLOAD_OPEN_REQUEST__INIT;
-    input.node = atl_arena_strdup(arena, work->gw->options.node);
+    input.node = atl_arena_strdup(arena, work->node != NULL ? work->node : work->gw->options.node);
     input.storage = atl_arena_strdup(arena, storage);
     input.has_max_size = 1;
     input.max_size = (uint64_t)work->request->head.content_length;
@@ -341,10 +389,6 @@ static void on_admitted(struct gw_work *work)
     struct gw_upload *upload = work->upload;
     if (!gw_settle_node(work))
         return;
-    if (work->node != NULL) {
-        gw_fail_text(work, 501, "uploads go to the node itself: send this to '%s'", work->node);
-        return;
-    }
     upload->state = UPLOAD_PARSING;
     gw_request_resume(work->request);
 }

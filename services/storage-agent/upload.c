@@ -19,6 +19,7 @@
 #include "atoll/storage/v1/storage.pb-c.h"
 #include "atoll/storage/v1/upload.pb-c.h"
 #include "io/log.h"
+#include "io/stream.h"
 #include "sto.h"
 
 enum { STREAMS_MAX = 64, GREETERS_MAX = 64, TOKEN_SIZE = 32, HANDLE_SIZE = 64, CHUNK = 1 << 18, CHUNKS = 32 };
@@ -26,6 +27,7 @@ enum { STREAMS_MAX = 64, GREETERS_MAX = 64, TOKEN_SIZE = 32, HANDLE_SIZE = 64, C
 #define SILENT_TIME  (60 * ATL_SECOND)
 #define TAKE_TIME    (60 * ATL_SECOND)
 #define GREET_TIME   (10 * ATL_SECOND)
+#define PART_TIME    (10 * ATL_SECOND) /* for the last line to another node */
 
 enum stream_state {
     STREAM_OFFERED,  /* nobody has connected */
@@ -50,6 +52,7 @@ struct stream {
     uint64_t max_size;
     uint64_t received;
     int fd;
+    struct atl_stream_relay *relay; /* to the other end of fd, from another node; else NULL */
     struct atl_watch *watch;
     atl_ns deadline; /* 0: none */
     bool busy;       /* a thread works on it */
@@ -70,6 +73,13 @@ struct greeter {
     size_t length;
 };
 
+/* A relay whose stream is gone: it still says our last line to the other node. */
+struct parting {
+    struct parting *next;
+    struct atl_stream_relay *relay;
+    atl_ns deadline;
+};
+
 struct sto_uploads {
     struct sto *sto;
     char *path;
@@ -80,7 +90,33 @@ struct sto_uploads {
     size_t stream_count;
     struct greeter *greeters;
     size_t greeter_count;
+    struct parting *partings;
 };
+
+static void part_with(struct stream *stream)
+{
+    struct sto_uploads *uploads = stream->uploads;
+    struct parting *parting = atl_new0(struct parting);
+    parting->relay = ATL_STEAL(stream->relay);
+    parting->deadline = atl_loop_now(uploads->sto->loop) + PART_TIME;
+    parting->next = uploads->partings;
+    uploads->partings = parting;
+}
+
+static void end_partings(struct sto_uploads *uploads, atl_ns now)
+{
+    for (struct parting **link = &uploads->partings; *link != NULL;) {
+        struct parting *parting = *link;
+        struct atl_error how;
+        if (now < parting->deadline && !atl_stream_relay_ended(parting->relay, &how)) {
+            link = &parting->next;
+            continue;
+        }
+        *link = parting->next;
+        atl_stream_relay_free(&parting->relay);
+        free(parting);
+    }
+}
 
 static void stream_destroy(struct stream *stream)
 {
@@ -88,6 +124,8 @@ static void stream_destroy(struct stream *stream)
     atl_watch_free(stream->watch);
     if (stream->fd >= 0)
         (void)close(stream->fd);
+    if (stream->relay != NULL)
+        part_with(stream);
     if (stream->driver != NULL)
         stream->driver->drop(stream->storage, &stream->slot);
     atl_arena_done(&stream->arena);
@@ -194,6 +232,10 @@ static void received(struct sto_work *work)
     }
     if (stream->err.code != ATL_OK) {
         stream_refuse(stream, stream->err.text);
+        return;
+    }
+    if (stream->ended && stream->relay != NULL && !atl_stream_relay_complete(stream->relay)) {
+        stream_refuse(stream, "the connection to the other node broke");
         return;
     }
     atl_ns now = atl_loop_now(stream->uploads->sto->loop);
@@ -308,6 +350,7 @@ static void look_around(void *user)
 {
     struct sto_uploads *uploads = user;
     atl_ns now = atl_loop_now(uploads->sto->loop);
+    end_partings(uploads, now);
     for (struct greeter *greeter = uploads->greeters, *next = NULL; greeter != NULL; greeter = next) {
         next = greeter->next;
         if (now > greeter->deadline)
@@ -366,23 +409,55 @@ static void open_slot(struct sto_job *job)
         job->code = job->driver->receive(job->storage, &stream->slot, &job->err);
 }
 
+static void offer_socket(struct sto_job *job, struct stream *stream, Atoll__Storage__V1__UploadOffer *offer)
+{
+    stream->deadline = atl_loop_now(job->sto->loop) + CONNECT_TIME;
+    offer->socket = job->sto->uploads->path;
+    offer->has_token = true;
+    offer->token.data = stream->token;
+    offer->token.len = TOKEN_SIZE;
+}
+
+/* A relay on the other end of a pair of sockets: for us the gateway of the other node is there. */
+static enum atl_code offer_stream(struct sto_job *job, struct stream *stream,
+                                  Atoll__Storage__V1__UploadOffer *offer)
+{
+    struct atl_stream_server *server = NULL;
+    struct atl_stream_offer where;
+    int pair[2];
+    enum atl_code code = atl_stream_listen(sto_address(job->sto), &server, &where, &job->err);
+    if (code != ATL_OK)
+        return code;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        atl_stream_server_close(&server);
+        return atl_fail(&job->err, ATL_E_LIMIT, NULL, "no sockets: %s", strerror(errno));
+    }
+    stream->relay =
+        atl_stream_relay_accept(&server, "upload", atl_clock_monotonic() + CONNECT_TIME, &pair[1]);
+    stream->fd = pair[0];
+    stream->state = STREAM_OPEN;
+    stream->deadline = atl_loop_now(job->sto->loop) + SILENT_TIME;
+    stream->watch = atl_loop_fd(job->sto->loop, stream->fd, ATL_READ, readable, stream);
+    offer->stream = atl_stream_offer_pack(&where, &job->arena);
+    return ATL_OK;
+}
+
 static void slot_opened(struct sto_job *job)
 {
     struct stream *stream = job->extra;
     stream->busy = false;
+    Atoll__Storage__V1__UploadOffer *offer = atl_arena_new(&job->arena, Atoll__Storage__V1__UploadOffer);
+    atoll__storage__v1__upload_offer__init(offer);
+    offer->handle = stream->handle;
+    if (job->code == ATL_OK && atl_request_principal(job->request)->node != NULL)
+        job->code = offer_stream(job, stream, offer);
+    else if (job->code == ATL_OK)
+        offer_socket(job, stream, offer);
     if (job->code != ATL_OK) {
         stream_free(stream);
         sto_job_fail(job);
         return;
     }
-    stream->deadline = atl_loop_now(job->sto->loop) + CONNECT_TIME;
-    Atoll__Storage__V1__UploadOffer *offer = atl_arena_new(&job->arena, Atoll__Storage__V1__UploadOffer);
-    atoll__storage__v1__upload_offer__init(offer);
-    offer->socket = job->sto->uploads->path;
-    offer->has_token = true;
-    offer->token.data = stream->token;
-    offer->token.len = TOKEN_SIZE;
-    offer->handle = stream->handle;
     job->output = &offer->base;
     sto_job_end(job);
 }
@@ -567,6 +642,7 @@ void sto_uploads_free(struct sto_uploads **uploads_ptr)
             stream->driver = NULL; /* its worker goes on */
         stream_destroy(stream);
     }
+    end_partings(uploads, INT64_MAX);
     atl_watch_free(uploads->watch);
     atl_timer_free(uploads->timer);
     sto_close_fd(&uploads->fd);

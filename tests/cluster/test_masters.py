@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 """Every node answers for all: guests of any node are made, seen, started and stopped through any other."""
+import hashlib
 import os
+import signal
 import sys
+import threading
 import time
 import unittest
 
@@ -16,7 +19,7 @@ class Masters(unittest.TestCase):
         cls.testbed.up(3)
         cls.testbed.make_cluster()
         guests.make_images(None, None)
-        cls.rest(1).post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,vztmpl,import")
+        cls.rest(1).post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,iso,vztmpl,import")
         for which in cls.testbed.numbers():
             rest = cls.rest(which)
             rest.wait(rest.upload(f"n{which}", "local", "vztmpl", guests.TEMPLATE, lambda *_: None))
@@ -86,11 +89,53 @@ class Masters(unittest.TestCase):
         self.testbed.resume(3)
         self.assertTrue(wait_until(30, lambda: self.testbed.sees_all(1), 0.2))
 
-    def test_an_upload_for_another_node_says_where_to_go(self):
-        with self.assertRaises(ApiError) as caught:
-            self.rest(1).upload("n2", "local", "vztmpl", guests.TEMPLATE, lambda *_: None)
-        self.assertEqual(caught.exception.status, 501)
-        self.assertIn("'n2'", str(caught.exception))
+    def volumes(self, which):
+        return {row["volid"]: row["size"] for row in self.rest(which).get(f"/nodes/n{which}/storage/local/content")}
+
+    def file(self, name, size):
+        path = os.path.join(self.testbed.state_dir, name)
+        with open(path, "wb") as out:
+            out.write(os.urandom(1 << 20) * (size >> 20))
+        return path
+
+    def test_an_upload_for_another_node_streams_through(self):
+        """Through n1 to n2: whole and at n2 alone. While n2's agent stands still n1 takes no more than buffers hold."""
+        path, size, seen = self.file("upload.iso", 128 << 20), 128 << 20, []
+        rest, agent = self.rest(1), self.testbed.service_pid(2, "storage-agent")
+
+        def stand_still(sent, _):
+            if sent > 16 << 20 and not seen:
+                os.kill(agent, signal.SIGSTOP)
+                seen.append(sent)
+                threading.Timer(3, lambda: (seen.append(seen[-1]), os.kill(agent, signal.SIGCONT))).start()
+            elif seen:
+                seen.append(sent)
+        self.assertEqual(rest.wait(rest.upload("n2", "local", "iso", path, stand_still)), "OK")
+        held = next(a for a, b in zip(seen, seen[1:]) if a == b)  # what had gone when the agent went on
+        self.assertLess(held, 64 << 20)
+        self.assertEqual(self.volumes(2).get("local:iso/upload.iso"), size)
+        self.assertNotIn("local:iso/upload.iso", self.volumes(1))
+        there = self.testbed.exec(2, "sha256sum", "/srv/local/template/iso/upload.iso").stdout.split()[0]
+        with open(path, "rb") as data:
+            self.assertEqual(there, hashlib.file_digest(data, "sha256").hexdigest())
+
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "waits half a minute for TCP: tests/run full, or ATL_FULL=1")
+    def test_an_upload_for_another_node_that_breaks_leaves_nothing(self):
+        """The link goes while bytes flow: an error as soon as that is seen, and nothing of it stays at n3."""
+        cuts = []
+
+        def cut(sent, total):
+            if sent > total // 4 and not cuts:
+                cuts.append(self.testbed.cut(1, 3))
+        self.addCleanup(self.testbed.heal)
+        began = time.monotonic()
+        with self.assertRaises((ApiError, OSError)):
+            self.rest(1).upload("n3", "local", "iso", self.file("cut.iso", 128 << 20), cut)
+        self.assertLess(time.monotonic() - began, 60)
+        self.testbed.heal()
+        self.assertTrue(wait_until(40, lambda: "local:iso/cut.iso" not in self.volumes(3) and not self.testbed.exec(
+            3, "find", "/srv/local", "-name", ".atoll-*").stdout, 0.5))
+        self.assertTrue(wait_until(30, lambda: self.testbed.sees_all(1), 0.2))
 
 
 if __name__ == "__main__":
