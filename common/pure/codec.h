@@ -115,6 +115,11 @@ ATL_MUST_CHECK enum atl_code atl_guest_decode(const struct atl_message *table, c
                                               struct atl_errors *errors);
 void atl_guest_encode(const struct atl_message *table, const struct atl_section *sections, size_t count,
                       struct atl_buf *out);
+/* Takes the last line of that key out of the unknown ones; its value, or NULL. */
+const char *atl_section_take(struct atl_section *section, const char *key);
+/* Puts a line before the unknown ones, in memory of the arena; key and value are borrowed. */
+void atl_section_add(struct atl_section *section, const char *key, const char *value,
+                     struct atl_arena *arena);
 
 /*
  * A section file (storage.cfg, jobs.cfg): `type: id`, then indented `key value` lines. One table serves all

@@ -186,3 +186,27 @@ void atl_guest_encode(const struct atl_message *table, const struct atl_section 
     }
     out->data[out->length] = '\0';
 }
+
+const char *atl_section_take(struct atl_section *section, const char *key)
+{
+    const char *value = NULL;
+    size_t kept = 0;
+    for (size_t i = 0; i < section->unknown_count; i++) {
+        if (strcmp(section->unknown[i].key, key) == 0)
+            value = section->unknown[i].value;
+        else
+            section->unknown[kept++] = section->unknown[i];
+    }
+    section->unknown_count = kept;
+    return value;
+}
+
+void atl_section_add(struct atl_section *section, const char *key, const char *value, struct atl_arena *arena)
+{
+    struct atl_line *lines = atl_arena_array(arena, struct atl_line, section->unknown_count + 1);
+    lines[0] = (struct atl_line){.key = key, .value = value};
+    for (size_t i = 0; i < section->unknown_count; i++)
+        lines[i + 1] = section->unknown[i];
+    section->unknown = lines;
+    section->unknown_count++;
+}

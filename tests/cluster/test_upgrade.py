@@ -80,16 +80,16 @@ class Upgrade(unittest.TestCase):
         return caught.exception
 
     def version(self, asked, of):
-        return self.rest(asked).get(f"/nodes/n{of}/version")["version"]
+        return self.rest(asked).get(f"/nodes/n{of}/version")["repoid"]
 
     def test_1_one_node_is_newer(self):
         old = self.version(1, 1)
         self.upgrade(1, self.newer)
         for asked in self.testbed.numbers():
-            self.assertEqual([self.version(asked, of) for of in self.testbed.numbers()], [newer.VERSION, old, old])
+            self.assertEqual([self.version(asked, of) for of in self.testbed.numbers()], [f"atoll-{newer.VERSION}", old, old])
 
     def test_2_a_method_that_only_one_has(self):
-        self.assertEqual(self.rest(1).get("/nodes/n1/newer")["version"], newer.VERSION)
+        self.assertEqual(self.rest(1).get("/nodes/n1/newer")["repoid"], f"atoll-{newer.VERSION}")
         self.refused(lambda: self.rest(1).get("/nodes/n2/newer"), 501, "is not implemented by compute-agent")
         self.refused(lambda: self.rest(2).get("/nodes/n1/newer"), 501, "not implemented")
 
@@ -115,7 +115,7 @@ class Upgrade(unittest.TestCase):
             self.upgrade(which, self.newer)
         self.rest(3).put("/nodes/n2/lxc/202/config", newer="text")
         self.assertEqual(self.rest(1).get("/nodes/n2/lxc/202/config")["newer"], "text")
-        self.assertEqual(self.rest(2).get("/nodes/n3/newer")["version"], newer.VERSION)
+        self.assertEqual(self.rest(2).get("/nodes/n3/newer")["repoid"], f"atoll-{newer.VERSION}")
 
 
 if __name__ == "__main__":

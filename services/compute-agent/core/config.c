@@ -28,14 +28,6 @@ static void file_complete(Atoll__Qemu__V1__File *file, struct atl_arena *arena)
     }
 }
 
-static const char *section_unknown(const struct atl_section *section, const char *key)
-{
-    for (size_t i = 0; i < section->unknown_count; i++)
-        if (strcmp(section->unknown[i].key, key) == 0)
-            return section->unknown[i].value;
-    return NULL;
-}
-
 void cmp_file_new(struct atl_arena *arena, struct cmp_file *ret_file)
 {
     struct cmp_file file = {.arena = arena, .count = 1, .pending_delete = ""};
@@ -69,30 +61,37 @@ enum atl_code cmp_file_read(const char *text, size_t size, struct atl_arena *are
             continue;
         file.pending = (Atoll__Qemu__V1__File *)sections[i].message;
         file_complete(file.pending, arena);
-        const char *list = section_unknown(&sections[i], "delete");
+        const char *list = atl_section_take(&sections[i], "delete");
         file.pending_delete = list != NULL ? list : "";
     }
     *ret_file = file;
     return ATL_OK;
 }
 
+/* What waits, with lines of newer versions; no message: nothing does. */
+static struct atl_section waiting(const struct cmp_file *file)
+{
+    struct atl_section section = {.name = NULL};
+    size_t settings = 0;
+    for (size_t i = 1; i < file->count; i++)
+        if (strcmp(file->sections[i].name, "PENDING") == 0)
+            section = file->sections[i];
+    (void)cmp_settings(file->pending->config, file->arena, &settings);
+    if (file->pending_delete[0] != '\0')
+        atl_section_add(&section, "delete", file->pending_delete, file->arena);
+    section.name = "PENDING";
+    section.message = settings > 0 || section.unknown_count > 0 ? &file->pending->base : NULL;
+    return section;
+}
+
 void cmp_file_write(const struct cmp_file *file, struct atl_buf *out)
 {
-    size_t settings = 0;
-    (void)cmp_settings(file->pending->config, file->arena, &settings);
     struct atl_section *sections = atl_arena_array(file->arena, struct atl_section, file->count + 1);
+    const struct atl_section waits = waiting(file);
     size_t count = 0;
     sections[count++] = file->sections[0];
-    if (settings > 0 || file->pending_delete[0] != '\0') {
-        struct atl_section *pending = &sections[count++];
-        pending->name = "PENDING";
-        pending->message = &file->pending->base;
-        if (file->pending_delete[0] != '\0') {
-            pending->unknown = atl_arena_new(file->arena, struct atl_line);
-            pending->unknown[0] = (struct atl_line){.key = "delete", .value = file->pending_delete};
-            pending->unknown_count = 1;
-        }
-    }
+    if (waits.message != NULL)
+        sections[count++] = waits;
     for (size_t i = 1; i < file->count; i++)
         if (strcmp(file->sections[i].name, "PENDING") != 0)
             sections[count++] = file->sections[i];

@@ -49,21 +49,6 @@ Atoll__Lxc__V1__File *cmp_lxc_file_new(struct atl_arena *arena)
     return file;
 }
 
-/* Takes the line `delete` out of the section's unknown ones. */
-static const char *take_delete(struct atl_section *section)
-{
-    const char *value = NULL;
-    size_t kept = 0;
-    for (size_t i = 0; i < section->unknown_count; i++) {
-        if (strcmp(section->unknown[i].key, "delete") == 0)
-            value = section->unknown[i].value;
-        else
-            section->unknown[kept++] = section->unknown[i];
-    }
-    section->unknown_count = kept;
-    return value;
-}
-
 enum atl_code cmp_lxc_doc_read(const char *text, size_t length, struct atl_arena *arena,
                                struct cmp_lxc_doc *ret_doc, struct atl_error *err)
 {
@@ -84,7 +69,7 @@ enum atl_code cmp_lxc_doc_read(const char *text, size_t length, struct atl_arena
         if (!cmp_lxc_pending_name(doc.sections[i].name))
             continue;
         doc.pending = (Atoll__Lxc__V1__File *)doc.sections[i].message;
-        doc.pending_delete = take_delete(&doc.sections[i]);
+        doc.pending_delete = atl_section_take(&doc.sections[i], "delete");
     }
     digest(text, length, doc.digest);
     *ret_doc = doc;
@@ -103,34 +88,35 @@ void cmp_lxc_doc_new(Atoll__Lxc__V1__Config *config, struct atl_arena *arena, st
     *ret_doc = doc;
 }
 
-static bool nothing_waits(const struct cmp_lxc_doc *doc)
+/* What waits, with lines of newer versions; no message: nothing does. */
+static struct atl_section waiting(const struct cmp_lxc_doc *doc)
 {
+    struct atl_section section = {.name = NULL};
     struct atl_param *params = NULL;
     size_t count = 0;
-    if (doc->pending_delete != NULL && doc->pending_delete[0] != '\0')
-        return false;
+    for (size_t i = 1; i < doc->count; i++)
+        if (cmp_lxc_pending_name(doc->sections[i].name))
+            section = doc->sections[i];
     if (doc->pending != NULL)
         atl_params_encode(config_table, &doc->pending->config->base, doc->arena, &params, &count);
-    return count == 0;
+    if (doc->pending_delete != NULL && doc->pending_delete[0] != '\0')
+        atl_section_add(&section, "delete", doc->pending_delete, doc->arena);
+    section.name = "pve:pending";
+    section.message = doc->pending != NULL ? &doc->pending->base : &cmp_lxc_file_new(doc->arena)->base;
+    if (count == 0 && section.unknown_count == 0)
+        section.message = NULL;
+    return section;
 }
 
 void cmp_lxc_doc_write(struct cmp_lxc_doc *doc, struct atl_buf *out)
 {
-    bool waits = !nothing_waits(doc);
     struct atl_section *sections = atl_arena_array(doc->arena, struct atl_section, doc->count + 1);
+    const struct atl_section waits = waiting(doc);
     size_t count = 0;
     sections[count++] = doc->sections[0];
     sections[0].message = &doc->now->base;
-    if (waits) { /* right behind what holds now */
-        struct atl_section section = {.name = "pve:pending"};
-        section.message = doc->pending != NULL ? &doc->pending->base : &cmp_lxc_file_new(doc->arena)->base;
-        if (doc->pending_delete != NULL && doc->pending_delete[0] != '\0') {
-            section.unknown = atl_arena_new(doc->arena, struct atl_line);
-            section.unknown[0] = (struct atl_line){.key = "delete", .value = doc->pending_delete};
-            section.unknown_count = 1;
-        }
-        sections[count++] = section;
-    }
+    if (waits.message != NULL)
+        sections[count++] = waits; /* right behind what holds now */
     for (size_t i = 1; i < doc->count; i++)
         if (!cmp_lxc_pending_name(doc->sections[i].name))
             sections[count++] = doc->sections[i];

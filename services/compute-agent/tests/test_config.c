@@ -24,13 +24,13 @@ static void file_comes_back_with_what_nobody_knows(void **state)
     (void)state;
     const char *text =
         "#a note\ncores: 2\nname: web\nnet0: virtio=BC:24:11:00:00:01,bridge=vmbr0\nx-future: 1\n"
-        "\n[PENDING]\ndelete: net0\nmemory: 4096\n\n[snap1]\ncores: 1\n";
+        "\n[PENDING]\ndelete: net0\nmemory: 4096\nx-waits: 1\n\n[snap1]\ncores: 1\n";
     struct fixture *f = load(text);
     assert_string_equal(f->file.pending_delete, "net0");
     ATL_BUF_AT_EXIT struct atl_buf out = {0};
     cmp_file_write(&f->file, &out);
-    static const char *const parts[] = {"#a note\n",      "cores: 2\n",     "x-future: 1\n", "[PENDING]\n",
-                                        "delete: net0\n", "memory: 4096\n", "[snap1]\n"};
+    static const char *const parts[] = {"#a note\n",    "cores: 2\n",     "x-future: 1\n",  "[PENDING]\n",
+                                        "x-waits: 1\n", "delete: net0\n", "memory: 4096\n", "[snap1]\n"};
     for (size_t i = 0; i < ATL_COUNT(parts); i++)
         if (strstr(out.data, parts[i]) == NULL)
             fail_msg("'%s' is lost: %s", parts[i], out.data);

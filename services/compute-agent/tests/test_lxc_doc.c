@@ -286,6 +286,18 @@ static void node_texts_are_read(void **state)
     atl_arena_done(&arena);
 }
 
+/* A newer version wrote a change that waits: an older one neither applies it nor forgets it. */
+static void what_waits_and_nobody_knows_is_kept(void **state)
+{
+    (void)state;
+    struct given given;
+    read_text(&given, "hostname: a\nmemory: 64\n\n[pve:pending]\nx-waits: 1\n");
+    assert_int_equal(update(&given, (const char *const[]){"memory", "72", NULL}, NULL, NULL, true), ATL_OK);
+    assert_non_null(strstr(written(&given), "memory: 72\n"));
+    assert_non_null(strstr(written(&given), "[pve:pending]\nx-waits: 1\n"));
+    done(&given);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +307,7 @@ int main(void)
         cmocka_unit_test(waiting_change_can_be_taken_back),
         cmocka_unit_test(volume_of_a_removed_mount_point_becomes_unused_and_can_be_freed),
         cmocka_unit_test(unused_volume_that_is_mounted_again_is_not_unused),
+        cmocka_unit_test(what_waits_and_nobody_knows_is_kept),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
         cmocka_unit_test(locked_or_changed_file_is_refused),
         cmocka_unit_test(halt_signal_is_what_the_init_listens_to),
