@@ -231,6 +231,25 @@ enum atl_code atl_task_call(struct atl_task *task, const struct atl_rpc *rpc, co
     return atl_task_call_at(task, &call, arena, ret_output, err);
 }
 
+/* --- notes --- */
+
+enum { NOTE_MAX = 1 << 20 };
+
+enum atl_code atl_task_note(struct atl_task *task, const char *name, const char *text, struct atl_error *err)
+{
+    return atl_spool_write(task->dir, name, text, strlen(text), 0600, err);
+}
+
+const char *atl_task_noted(const struct atl_task *task, const char *upid, const char *name,
+                           struct atl_arena *arena)
+{
+    ATL_BUF_AT_EXIT struct atl_buf text = {0};
+    ATL_FREE_AT_EXIT char *dir = atl_format("%s/tasks/%s/%s", task->state_dir, task->service, upid);
+    if (strchr(upid, '/') != NULL || !atl_spool_read(dir, name, NOTE_MAX, &text) || text.length == 0)
+        return "";
+    return atl_arena_strndup(arena, text.data, text.length);
+}
+
 /* --- the process --- */
 
 static void on_term(int signal)

@@ -8,8 +8,8 @@
 #include "atoll/qemu/v1/work.atl.h"
 #include "core/domxml.h"
 #include "io/log.h"
+#include "move.h"
 #include "push.h"
-#include "work.h"
 
 const struct qemu_vm *qemu_vm_find(const struct cmp_qemu *qemu, uint32_t vmid)
 {
@@ -280,6 +280,7 @@ static void on_batch(void *user)
     struct cmp_qemu *qemu = user;
     cmp_push_soon(qemu->cmp->push);
     qemu_sweep(qemu);
+    qemu_move_sweep(qemu);
 }
 
 static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_error *err)
@@ -308,6 +309,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
                                                .user = qemu};
     qemu->engine = cmp_engine_open(&options);
     qemu_rpc_serve(qemu);
+    qemu_migration_serve(qemu);
     return ATL_OK;
 }
 
@@ -319,6 +321,7 @@ static void part_close(void *self)
     qemu_accel_close(qemu);
     cmp_engine_close(&qemu->engine);
     qemu_waits_free(qemu);
+    qemu_receives_free(qemu);
     cmp_facts_close(&qemu->facts);
     free(qemu->vms);
     free(qemu);
@@ -331,13 +334,15 @@ static void task_changed(void *self, const struct atl_task_info *info)
         return;
     qemu_wait_ended(qemu, info);
     qemu_clean_up(qemu, info);
+    qemu_move_ended(qemu, info);
 }
 
 static const struct atl_task_type task_types[] = {
     {"qmstart", work_start},     {"qmstop", work_stop},     {"qmshutdown", work_shutdown},
     {"qmreboot", work_reboot},   {"qmreset", work_reset},   {"qmpause", work_suspend},
     {"qmresume", work_resume},   {"qmcreate", work_create}, {"qmconfig", work_config},
-    {"qmdestroy", work_destroy}, {"resize", work_resize},
+    {"qmdestroy", work_destroy}, {"resize", work_resize},   {"qmigrate", work_migrate},
+    {"qmreceive", work_receive},
 };
 
 const struct cmp_part cmp_qemu_part = {

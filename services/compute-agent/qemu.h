@@ -31,8 +31,10 @@ struct cmp_qemu {
     struct cmp_facts_table *facts;
     const char *accel; /* "kvm", "tcg"; NULL while the boot probe goes on */
     struct qemu_accel *probe;
-    struct qemu_wait *waits; /* requests that wait for the end of a task */
-    bool swept;              /* what cut-off creations left was looked for */
+    struct qemu_wait *waits;       /* requests that wait for the end of a task */
+    bool swept;                    /* what cut-off creations left was looked for */
+    bool moves_swept;              /* and what cut-off migrations left */
+    struct qemu_receive *receives; /* requests that wait until a task listens */
 };
 
 /* --- state ------------------------------------------------------------------------------------------------
@@ -95,6 +97,22 @@ void qemu_rpc_serve(struct cmp_qemu *qemu);
 void qemu_clean_up(struct cmp_qemu *qemu, const struct atl_task_info *info);
 /* The same for all files that are still reserved and have no living task; once, after the start. */
 void qemu_sweep(struct cmp_qemu *qemu);
+
+/* What a task of that id was to do, in the arena; NULL: it cannot be read. */
+const Atoll__Qemu__V1__Work *qemu_read_spec(const struct cmp_qemu *qemu, const char *upid,
+                                            struct atl_arena *arena);
+
+/* --- migration --------------------------------------------------------------------------------------------
+ */
+
+atl_handler_fn qemu_migrate, qemu_migrate_precondition;
+void qemu_migration_serve(struct cmp_qemu *qemu);
+void qemu_receives_free(struct cmp_qemu *qemu);
+/* A task ended: a request that waits for it learns it, and what a killed worker of a migration left is put in
+ * order by another. */
+void qemu_move_ended(struct cmp_qemu *qemu, const struct atl_task_info *info);
+/* The same for those that were killed while the agent was away; once, after the start. */
+void qemu_move_sweep(struct cmp_qemu *qemu);
 
 /* --- accelerator ------------------------------------------------------------------------------------------
  */

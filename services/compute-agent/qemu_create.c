@@ -422,8 +422,8 @@ static bool is_reserved(const struct cmp_qemu *qemu, uint32_t vmid, struct atl_a
 }
 
 /* The specification of the task that was cut off says which volumes were there before it. */
-static const Atoll__Qemu__V1__Work *read_spec(const struct cmp_qemu *qemu, const char *upid,
-                                              struct atl_arena *arena)
+const Atoll__Qemu__V1__Work *qemu_read_spec(const struct cmp_qemu *qemu, const char *upid,
+                                            struct atl_arena *arena)
 {
     ATL_FREE_AT_EXIT char *path =
         atl_format("%s/tasks/compute-agent/%s/spec", qemu->cmp->options.state_dir, upid);
@@ -440,7 +440,7 @@ static const Atoll__Qemu__V1__Work *read_spec(const struct cmp_qemu *qemu, const
 static void start_clean_up(struct cmp_qemu *qemu, uint32_t vmid, const char *upid)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    const Atoll__Qemu__V1__Work *old = read_spec(qemu, upid, &arena);
+    const Atoll__Qemu__V1__Work *old = qemu_read_spec(qemu, upid, &arena);
     Atoll__Qemu__V1__Work *work = NULL;
     struct atl_error error = {0};
     char id[16];

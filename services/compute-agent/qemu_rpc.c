@@ -258,6 +258,8 @@ static const struct atl_handler handlers[] = {
     {"Suspend", handle_suspend},
     {"Resume", handle_resume},
     {"Resize", qemu_resize},
+    {"Migrate", qemu_migrate},
+    {"MigratePrecondition", qemu_migrate_precondition},
     {"Agent", qemu_agent},
     {"AgentPing", qemu_agent_ping},
     {"AgentNetworkGetInterfaces", qemu_agent_interfaces},

@@ -77,6 +77,13 @@ ATL_MUST_CHECK enum atl_code work_start_guest(struct work *work, struct atl_erro
 ATL_MUST_CHECK enum atl_code work_cloudinit(struct work *work, const struct cmp_machine *machine,
                                             struct atl_error *err);
 
+/* "kvm" or "tcg": what the agent found out; waits for it. */
+const char *work_accelerator(struct work *work);
+/* Of the emulator, "7.2.22", in the arena; NULL: it does not tell. */
+const char *work_qemu_version(struct work *work);
+/* The folder of the guest's sockets on this node, which no longer runs it. */
+void work_remove_run_dir(const struct work *work);
+
 /* The tasks, by type. */
 atl_task_fn work_start, work_stop, work_shutdown, work_reboot, work_reset, work_suspend, work_resume;
 atl_task_fn work_create, work_config, work_destroy, work_resize;

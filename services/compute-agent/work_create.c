@@ -14,7 +14,7 @@
  */
 
 /* "QEMU emulator version 7.2.22 (Debian ...)" -> "7.2.22" */
-static const char *qemu_version(struct work *work)
+const char *work_qemu_version(struct work *work)
 {
     static const char *const argv[] = {"/usr/bin/qemu-system-x86_64", "--version", NULL};
     ATL_BUF_AT_EXIT struct atl_buf output = {0};
@@ -32,7 +32,7 @@ static enum atl_code fill_birth(struct work *work, struct atl_error *err)
     uint8_t random[CMP_BIRTH_RANDOM];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return atl_fail(err, ATL_E_IO, NULL, "the kernel gave no random bytes");
-    const char *version = qemu_version(work);
+    const char *version = work_qemu_version(work);
     const struct cmp_birth birth = {.random = random,
                                     .now = (int64_t)time(NULL),
                                     .mac_prefix = "BC:24:11",
@@ -169,11 +169,11 @@ static enum atl_code clean_up(struct work *work, struct atl_error *err)
     return code == ATL_OK ? work_delete_file(work, err) : code;
 }
 
-static void remove_run_dir(const struct work *work)
+void work_remove_run_dir(const struct work *work)
 {
     char path[4096];
-    static const char *const names[] = {"vnc.sock",     "serial0.sock", "serial1.sock",
-                                        "serial2.sock", "serial3.sock", "efivars.fd"};
+    static const char *const names[] = {"vnc.sock",     "serial0.sock", "serial1.sock", "serial2.sock",
+                                        "serial3.sock", "efivars.fd",   "ram.sock",     "nbd.sock"};
     for (size_t i = 0; i < ATL_COUNT(names); i++) {
         (void)snprintf(path, sizeof path, "%s/qemu/%" PRIu32 "/%s", atl_task_run_dir(work->task),
                        work->spec->vmid, names[i]);
@@ -200,6 +200,6 @@ enum atl_code work_destroy(struct atl_task *task, const uint8_t *spec, size_t si
         code = free_unreferenced(&work, err);
     if (code == ATL_OK)
         code = work_delete_file(&work, err);
-    remove_run_dir(&work);
+    work_remove_run_dir(&work);
     return code;
 }

@@ -45,7 +45,7 @@ static void override_config(struct work *work, Atoll__Qemu__V1__Config *config)
 }
 
 /* The agent may still be finding out; it writes the answer's first line here. */
-static const char *accelerator(struct work *work)
+const char *work_accelerator(struct work *work)
 {
     char path[4096];
     char word[4] = "";
@@ -75,7 +75,7 @@ enum atl_code work_start_guest(struct work *work, struct atl_error *err)
     struct cmp_machine machine;
     code = work_machine(work, config, &machine, err);
     if (code == ATL_OK && strcmp(machine.accel, "auto") == 0)
-        machine.accel = accelerator(work);
+        machine.accel = work_accelerator(work);
     if (code == ATL_OK)
         code = work_cloudinit(work, &machine, err);
     if (code != ATL_OK)

@@ -64,6 +64,12 @@ struct cmp_driver {
     enum atl_code (*cpu_limits)(void *self, uint32_t vmid, uint64_t limit_percent, uint64_t units,
                                 struct atl_error *err);
 
+    /* Moving a guest that runs; NULL: this engine cannot. The domain as another host may start it, and a
+     * command of QEMU's protocol with its answer, both returned (free()). */
+    enum atl_code (*domain)(void *self, uint32_t vmid, char **ret_xml, struct atl_error *err);
+    enum atl_code (*qmp)(void *self, uint32_t vmid, const char *command, char **ret_answer,
+                         struct atl_error *err);
+
     /* All guests that run, sorted by vmid, in one call; the array lives in the arena. UNAVAILABLE: the engine
      * is gone, open it again. */
     enum atl_code (*sample)(void *self, struct atl_arena *arena, struct cmp_sample **ret_samples,

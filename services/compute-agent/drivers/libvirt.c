@@ -294,6 +294,33 @@ static enum atl_code lv_monitor(void *self, uint32_t vmid, const char *command, 
     return ATL_OK;
 }
 
+static enum atl_code lv_qmp(void *self, uint32_t vmid, const char *command, char **ret_answer,
+                            struct atl_error *err)
+{
+    DOMAIN_FREE_AT_EXIT virDomainPtr domain = NULL;
+    char *answer = NULL;
+    enum atl_code code = find_domain(self, vmid, &domain, err);
+    if (code != ATL_OK)
+        return code;
+    if (virDomainQemuMonitorCommand(domain, command, &answer, VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT) < 0)
+        return lv_fail(err, "monitor");
+    *ret_answer = answer;
+    return ATL_OK;
+}
+
+static enum atl_code lv_domain(void *self, uint32_t vmid, char **ret_xml, struct atl_error *err)
+{
+    DOMAIN_FREE_AT_EXIT virDomainPtr domain = NULL;
+    enum atl_code code = find_domain(self, vmid, &domain, err);
+    if (code != ATL_OK)
+        return code;
+    char *xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE);
+    if (xml == NULL)
+        return lv_fail(err, "cannot read the guest's domain");
+    *ret_xml = xml;
+    return ATL_OK;
+}
+
 static enum atl_code lv_resize(void *self, uint32_t vmid, const char *target, uint64_t size_bytes,
                                struct atl_error *err)
 {
@@ -468,6 +495,8 @@ const struct cmp_driver cmp_libvirt_driver = {
     .resume = lv_resume,
     .agent = lv_agent,
     .monitor = lv_monitor,
+    .domain = lv_domain,
+    .qmp = lv_qmp,
     .resize = lv_resize,
     .device = lv_device,
     .cpu_limits = lv_cpu_limits,

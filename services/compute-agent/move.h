@@ -1,0 +1,122 @@
+/*
+ * Moving a virtual machine: what the worker at the source (move_source.c), the worker at the target
+ * (move_target.c) and the task that puts things in order after one that was killed (move_recover.c) share.
+ * How it goes, and why nothing is lost or doubled wherever it breaks: docs/decisions/0011.
+ */
+#ifndef CMP_MOVE_H
+#define CMP_MOVE_H
+
+#include "atoll/qemu/v1/migrate.pb-c.h"
+#include "core/migrate.h"
+#include "io/stream.h"
+#include "work.h"
+
+/* --- words: both workers talk on the channel "control" ----------------------------------------------------
+ */
+
+struct move_link {
+    struct atl_stream *stream; /* NULL: there is none (any more) */
+    uint8_t *bytes;            /* of a word that has come in part */
+    size_t size;
+    size_t got;
+};
+void move_link_done(struct move_link *link);
+
+/* kind: "ask" and so on (migrate.proto); word: all the rest of it. */
+ATL_MUST_CHECK enum atl_code move_say(struct move_link *link, const char *kind, Atoll__Qemu__V1__Word *word,
+                                      struct atl_error *err);
+/* The next word, in the arena. Errors: ATL_E_DEADLINE nothing whole has come yet, ask again;
+ * ATL_E_UNAVAILABLE the other side is gone. */
+ATL_MUST_CHECK enum atl_code move_hear(struct move_link *link, atl_ns deadline, struct atl_arena *arena,
+                                       const Atoll__Qemu__V1__Word **ret_word, struct atl_error *err);
+
+/* --- the tree decides -------------------------------------------------------------------------------------
+ */
+
+struct move_files {
+    char source[200]; /* "nodes/n1/qemu-server/100.conf" */
+    char target[200];
+    bool found; /* at the source, and what it is */
+    struct atl_file text;
+    bool at_target;
+    struct atl_file target_text;
+};
+
+void move_files_init(struct move_files *files, const char *source, const char *target, uint32_t vmid);
+/* Reads both as they are now, past any copy. Errors: it is not known (no quorum, nobody answers). */
+ATL_MUST_CHECK enum atl_code move_files_read(struct work *work, struct move_files *files,
+                                             struct atl_error *err);
+/* Does the file hold `lock: migrate`? */
+bool move_locked(struct work *work, const struct atl_file *file);
+
+/*
+ * Puts an end to a migration that was given up: takes the lock off the file at the source, unless the guest
+ * has been handed over. Goes on asking until the tree has told; then it is final. Warns in the log while it
+ * waits.
+ */
+enum cmp_move_verdict move_settle(struct work *work, struct move_files *files);
+
+/* --- engine -----------------------------------------------------------------------------------------------
+ */
+
+/* What QEMU says of the migration under way. */
+struct move_state {
+    char status[24]; /* "active", "pre-switchover", "completed", "failed", "cancelled", "none" ... */
+    uint64_t total, transferred, remaining;
+    uint64_t bytes_s;
+    uint64_t rounds;
+    uint64_t downtime_ms; /* as far as QEMU knows */
+    char error[192];
+};
+
+/* A command without an answer that matters; arguments: JSON object text, or NULL. */
+ATL_MUST_CHECK enum atl_code move_command(struct work *work, const char *command, const char *arguments,
+                                          struct atl_error *err);
+ATL_MUST_CHECK enum atl_code move_capability(struct work *work, const char *name, bool on,
+                                             struct atl_error *err);
+ATL_MUST_CHECK enum atl_code move_state(struct work *work, struct move_state *ret_state,
+                                        struct atl_error *err);
+/* "running", "paused", "inmigrate", "postmigrate" ... */
+ATL_MUST_CHECK enum atl_code move_status(struct work *work, char status[24], struct atl_error *err);
+/* The name QEMU has for what a drive ("scsi0") is on, in the arena. */
+ATL_MUST_CHECK enum atl_code move_block_name(struct work *work, const char *drive, const char **ret_name,
+                                             struct atl_error *err);
+/* Of the mirror of that name: is it ready to be completed, how far is it? ABSENT: there is none. */
+struct move_job {
+    bool ready;
+    uint64_t done, total;
+    char error[192];
+};
+ATL_MUST_CHECK enum atl_code move_job(struct work *work, const char *name, struct move_job *ret_job,
+                                      struct atl_error *err);
+
+/* The guest at the source goes on: migration and mirrors are called off, and it runs if it ran before. */
+ATL_MUST_CHECK enum atl_code move_go_on(struct work *work, bool was_running, struct atl_error *err);
+/* Ends the copy of the guest on this node, if there is one. */
+ATL_MUST_CHECK enum atl_code move_end_copy(struct work *work, struct atl_error *err);
+/* The target's copy begins to run. */
+ATL_MUST_CHECK enum atl_code move_wake(struct work *work, struct atl_error *err);
+
+/* --- facts ------------------------------------------------------------------------------------------------
+ */
+
+/* Of this machine; in the work's arena. */
+const char *move_processor(struct work *work);
+const char *move_accel(struct work *work);
+
+/* Volumes of the guest on storages that this node alone sees; NULL-terminated. Errors: a storage cannot be
+ * read. */
+ATL_MUST_CHECK enum atl_code move_own_volumes(struct work *work, const char ***ret_volumes,
+                                              struct atl_error *err);
+/* Lines of a text, in the arena; NULL-terminated. */
+const char **move_lines(const char *text, struct atl_arena *arena);
+
+/* The tasks "qmigrate" and "qmreceive". */
+atl_task_fn work_migrate, work_receive;
+/* The same after one that was cut off (`upid` of the specification); tried until it is done, also when the
+ * engine is away at first. */
+typedef enum atl_code move_recover_fn(struct work *work, struct atl_error *err);
+move_recover_fn move_recover_source, move_recover_target;
+ATL_MUST_CHECK enum atl_code move_recover(struct work *work, move_recover_fn *fn, struct atl_error *err);
+
+#endif

@@ -1,0 +1,273 @@
+#!/usr/bin/python3
+"""Virtual machines move between nodes: stopped and running, and each runs exactly once whatever is killed meanwhile."""
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+import unittest
+
+from testbed import TOP, ApiError, Testbed, guests, wait_until
+
+VM = 500
+FILE = "crash-at"
+FULL = bool(os.environ.get("ATL_FULL"))
+
+
+def all_points():
+    with open(os.path.join(TOP, "services", "compute-agent", "move_crash.c"), encoding="utf-8") as source:
+        return re.findall(r'\[MOVE_CRASH_\w+\] = "([a-z-]+)"', source.read())
+
+
+def chosen(points, count):
+    if FULL or os.environ.get("ATL_POINTS"):
+        return [p for p in points if re.search(os.environ.get("ATL_POINTS", ""), p)]
+    seed = int(os.environ.get("ATL_SEED", time.time_ns() % 1000000))
+    print(f"\nATL_SEED={seed}", file=sys.stderr)
+    return random.Random(seed).sample(points, count)
+
+
+class MigrationBed(Testbed):
+    def start_node(self, which):
+        self.facts["environment"]["ATOLL_CRASH_FILE"] = FILE
+        super().start_node(which)
+
+
+class Migration(unittest.TestCase):
+    """One testbed of two nodes and a shared folder; the machine 500 goes to and fro."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.testbed = MigrationBed(f"migr{os.getpid()}")
+        cls.shared = f"/srv-shared-{os.getpid()}"
+        cls.addClassCleanup(shutil.rmtree, cls.shared, True)
+        cls.addClassCleanup(cls.testbed.down)
+        os.makedirs(cls.shared)
+        cls.testbed.up(2)
+        cls.testbed.make_cluster()
+        guests.make_images(None, None)
+        rest = cls.rest(1)
+        rest.post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,iso,import")
+        rest.post("/storage", storage="pool", type="dir", path=cls.shared, shared=1, content="images,import")
+        rest.wait(rest.upload("n1", "pool", "import", guests.DISK, lambda *_: None))
+        cls.make_vm("pool")
+
+    @classmethod
+    def rest(cls, which=1):
+        return cls.testbed.rest(which)
+
+    @classmethod
+    def make_vm(cls, storage):
+        rest = cls.rest()
+        rest.wait(rest.post("/nodes/n1/qemu", vmid=VM, name="mover", memory=128, agent="1", machine="q35", ostype="l26",
+                            serial0="socket", boot="order=virtio0", net0="virtio,bridge=vmbr0",
+                            virtio0=f"{storage}:0,import-from=pool:import/{os.path.basename(guests.DISK)}"))
+
+    # --- what is there ---
+
+    def home(self):
+        """The node that has the guest's file: exactly one."""
+        found = [i for i in self.testbed.numbers() if self.has(i)]
+        return found[0] if len(found) == 1 else found
+
+    def row(self):
+        rows = [r for r in self.rest().get("/cluster/resources?type=vm") if r["vmid"] == VM]
+        return (rows[0]["node"], rows[0]["status"]) if len(rows) == 1 else rows
+
+    def config(self, which):
+        return self.rest(which).get(f"/nodes/n{which}/qemu/{VM}/config")
+
+    def has(self, which):
+        try:
+            return bool(self.config(which))
+        except ApiError:
+            return False
+
+    def machines(self, which):
+        """Processes of QEMU on the node that are the guest's."""
+        init = self.testbed.node(which).init_pid()
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as text:
+                    words = text.read().decode(errors="replace")
+                if f"guest=atoll-{VM}," in words and os.readlink(f"/proc/{pid}/ns/net") == os.readlink(f"/proc/{init}/ns/net"):
+                    found.append(int(pid))
+            except OSError:
+                continue
+        return found
+
+    def status(self, which):
+        return self.rest(which).get(f"/nodes/n{which}/qemu/{VM}/status/current")
+
+    def volumes(self, which, storage):
+        rows = self.rest(which).get(f"/nodes/n{which}/storage/{storage}/content", content="images")
+        return sorted(row["volid"] for row in rows if row.get("vmid") == VM)
+
+    def boot_id(self, which):
+        """Of the guest's kernel: the same as long as it was not started anew."""
+        rest = self.rest(which)
+        def ask():
+            try:
+                done = rest.post(f"/nodes/n{which}/qemu/{VM}/agent/exec", command=["cat", "/proc/sys/kernel/random/boot_id"])
+                for _ in range(50):
+                    state = rest.get(f"/nodes/n{which}/qemu/{VM}/agent/exec-status", pid=done["pid"])
+                    if state["exited"]:
+                        return state["out-data"].strip()
+                    time.sleep(0.1)
+            except ApiError:
+                return None
+            return None
+        found = wait_until(60, ask, 0.2)
+        self.assertTrue(found, "the guest agent does not answer")
+        return found
+
+    def settled(self, which, running):
+        """The guest is on that node alone, unlocked, once."""
+        other = 3 - which
+        self.assertTrue(wait_until(30, lambda: self.has(which) and "lock" not in self.config(which)), self.where())
+        self.assertTrue(wait_until(30, lambda: not self.machines(other)), self.where())
+        self.assertFalse(self.has(other), self.where())
+        self.assertEqual(len(self.machines(which)), 1 if running else 0, self.where())
+        if running:
+            self.assertTrue(wait_until(10, lambda: self.status(which)["qmpstatus"] == "running"), self.where())
+        self.assertTrue(wait_until(10, lambda: self.row() == (f"n{which}", "running" if running else "stopped")), self.row())
+        for node in (1, 2):
+            self.assertTrue(wait_until(30, lambda n=node: not self.busy(n)), (node, self.busy(node)))
+
+    def where(self):
+        return {i: (self.has(i), self.machines(i)) for i in (1, 2)}
+
+    def busy(self, which):
+        return [t["upid"] for t in self.rest(which).get(f"/nodes/n{which}/tasks", source="active")
+                if t["type"] in ("qmigrate", "qmreceive")]
+
+    # --- what is done ---
+
+    def migrate(self, source, target, **options):
+        return self.rest(source).post(f"/nodes/n{source}/qemu/{VM}/migrate", target=f"n{target}", **options)
+
+    def log(self, which, upid):
+        return [line["t"] for line in self.rest(which).get(f"/nodes/n{which}/tasks/{upid}/log", limit=500)]
+
+    def move(self, source, target, **options):
+        began = time.monotonic()
+        upid = self.migrate(source, target, **options)
+        try:
+            self.rest(source).wait(upid, 120)
+        except Exception as error:
+            raise AssertionError((str(error), self.log(source, upid), self.tail(target))) from error
+        took = time.monotonic() - began
+        return took, self.log(source, upid)
+
+    def tail(self, which):
+        rows = self.rest(which).get(f"/nodes/n{which}/tasks", vmid=VM, limit=2)
+        return [(row["upid"], self.log(which, row["upid"])) for row in rows]
+
+    def ensure(self, which, running):
+        here = next(i for i in (1, 2) if self.has(i))
+        if here != which:
+            self.move(here, which, online=1)
+        if running and not self.machines(which):
+            self.rest(which).wait(self.rest(which).post(f"/nodes/n{which}/qemu/{VM}/status/start"), 120)
+        if not running and self.machines(which):
+            self.rest(which).wait(self.rest(which).post(f"/nodes/n{which}/qemu/{VM}/status/stop"), 60)
+
+    def arm(self, which, point):
+        with open(self.crash_file(which), "w", encoding="utf-8") as file:
+            file.write(point + "\n")
+
+    def crash_file(self, which):
+        return os.path.join(self.testbed.node(which).state_dir, "compute-agent", FILE)
+
+    def ended(self, which, upid, seconds=60):
+        """How the task ended."""
+        return wait_until(seconds, lambda: self.rest(which).get(f"/nodes/n{which}/tasks/{upid}/status").get("exitstatus"))
+
+    # --- tests ---
+
+    def test_1_a_stopped_guest(self):
+        self.ensure(1, running=False)
+        found = self.rest().get(f"/nodes/n1/qemu/{VM}/migrate")
+        self.assertEqual((found["running"], found["allowed_nodes"], found["local_disks"]), (0, ["n2"], []))
+        before = self.volumes(1, "pool")
+        took, log = self.move(1, 2)
+        print(f"a stopped guest on a shared storage: {took:.2f} s", file=sys.stderr)
+        self.settled(2, running=False)
+        self.assertEqual(self.volumes(2, "pool"), before, log)
+
+    def test_2_a_running_guest(self):
+        self.ensure(1, running=True)
+        boot = self.boot_id(1)
+        for source, target in ((1, 2), (2, 1)):
+            took, log = self.move(source, target, online=1)
+            still = [line for line in log if "stood still" in line]
+            print(f"a running guest on a shared storage: {took:.2f} s, {still}", file=sys.stderr)
+            self.settled(target, running=True)
+            self.assertEqual(self.boot_id(target), boot)
+            self.assertTrue(still, log)
+
+    def cut_off(self, point, running):
+        """The worker is killed there; afterwards the guest is somewhere, once, and moves on as if nothing had been."""
+        source = next(i for i in (1, 2) if self.has(i))
+        target = 3 - source
+        boot = self.boot_id(source) if running else None
+        self.arm(source if point.startswith("source") else target, point)
+        upid = self.migrate(source, target, online=int(running))
+        self.assertTrue(self.ended(source, upid), self.log(source, upid))
+        killed = source if point.startswith("source") else target
+        self.assertFalse(os.path.exists(self.crash_file(killed)), (point, self.log(source, upid)))
+        self.assertTrue(wait_until(30, lambda: isinstance(self.home(), int)), self.where())
+        home = self.home()
+        self.settled(home, running)
+        if running:
+            self.assertEqual(self.boot_id(home), boot, (point, self.log(source, upid)))
+        self.assertEqual([self.volumes(i, "local") for i in (1, 2)], [[], []])
+        return "stays" if home == source else "has moved"
+
+    def test_3_workers_are_killed_at_every_step(self):
+        self.ensure(1, running=True)
+        for point in chosen(all_points(), 3):
+            print(f"{point}: the guest {self.cut_off(point, running=True)}", file=sys.stderr)
+
+    def test_4_a_stop_at_any_time_does_no_harm(self):
+        self.ensure(1, running=True)
+        boot = self.boot_id(1)
+        upid = self.migrate(1, 2, online=1, bwlimit=2048)
+        self.assertTrue(wait_until(30, lambda: any("memory:" in line for line in self.log(1, upid))), self.log(1, upid))
+        self.rest(1).delete(f"/nodes/n1/tasks/{upid}")
+        self.assertNotEqual(self.ended(1, upid), "OK")
+        self.settled(1, running=True)
+        self.assertEqual(self.boot_id(1), boot)
+
+    def test_5_nothing_is_touched_when_a_check_fails(self):
+        self.ensure(1, running=True)
+        rest = self.rest(1)
+        before = self.config(1)["digest"]
+        with self.assertRaisesRegex(ApiError, "target is local node"):
+            self.migrate(1, 1)
+        with self.assertRaisesRegex(ApiError, "no such cluster node 'n9'"):
+            self.migrate(1, 9)
+        with self.assertRaisesRegex(ApiError, "can't migrate running VM without --online"):
+            self.migrate(1, 2)
+        with self.assertRaises(ApiError) as caught:
+            self.migrate(1, 2, online=1, migration_type="insecure")
+        self.assertEqual(caught.exception.status, 501)
+        self.testbed.exec(1, "ip", "link", "add", "vmbr9", "type", "bridge")
+        self.addCleanup(self.testbed.exec, 1, "ip", "link", "del", "vmbr9")
+        rest.put(f"/nodes/n1/qemu/{VM}/config", net1="virtio,bridge=vmbr9", net2="virtio,bridge=vmbr9")
+        upid = self.migrate(1, 2, online=1)
+        self.assertRegex(self.ended(1, upid), "net1: bridge 'vmbr9' does not exist on the target")
+        self.assertTrue(any(line.startswith("net2: ") for line in self.log(1, upid)), self.log(1, upid))
+        rest.put(f"/nodes/n1/qemu/{VM}/config", delete="net1,net2")
+        self.settled(1, running=True)
+        self.assertEqual(self.config(1)["digest"], before)
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("needs root: namespaces")
+        sys.exit(77)
+    unittest.main(verbosity=2, warnings="ignore")
