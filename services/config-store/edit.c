@@ -14,10 +14,10 @@ void cfg_edit_begin(struct cfg_edit *edit, struct cfg *cfg, struct atl_request *
     edit->acl = atl_acl_parse(text, size, atl_request_arena(request), NULL);
 }
 
-static void end_turn(struct cfg *cfg, const struct cfg_edit *edit)
+static void end_turn(struct cfg *cfg, bool has_turn, bool contended)
 {
-    if (cfg_store_turns(cfg->store) != NULL)
-        cfg_turns_end(cfg_store_turns(cfg->store), edit != NULL && edit->tries > 1);
+    if (has_turn)
+        cfg_turns_end(cfg_store_turns(cfg->store), contended);
 }
 
 /* What the request holds may be gone when fn has answered it. */
@@ -29,27 +29,31 @@ static void prepare(struct cfg_edit *edit)
     edit->fn = start.fn;
     edit->wish = start.wish;
     edit->tries = start.tries + 1;
+    edit->has_turn = start.has_turn;
     if (!start.fn(edit, start.wish))
-        end_turn(cfg, NULL);
+        end_turn(cfg, start.has_turn, false);
 }
 
-static void on_turn(void *user)
+static void on_turn(bool taken, void *user)
 {
     struct cfg_edit *edit = user;
     struct cfg *cfg = edit->cfg;
+    edit->has_turn = taken;
     if (atl_request_remaining(edit->request) > 0) {
         prepare(edit);
         return;
     }
     cfg_refuse(edit->request, ATL_E_DEADLINE, NULL, "too many changes were ahead of this one");
-    end_turn(cfg, NULL);
+    end_turn(cfg, taken, false);
 }
 
 void cfg_edit_run(struct cfg *cfg, struct atl_request *request, cfg_edit_fn *fn, const void *wish)
 {
     struct cfg_edit *edit = atl_arena_new(atl_request_arena(request), struct cfg_edit);
     *edit = (struct cfg_edit){.cfg = cfg, .request = request, .fn = fn, .wish = wish};
-    if (cfg_store_turns(cfg->store) != NULL)
+    bool writable = true;
+    (void)cfg_store_age(cfg->store, &writable);
+    if (cfg_store_turns(cfg->store) != NULL && writable) /* else it hears at once why it cannot be done */
         cfg_turns_wait(cfg_store_turns(cfg->store), on_turn, edit);
     else
         prepare(edit);
@@ -113,7 +117,7 @@ static void on_written(const struct cfg_store_result *result, void *user)
         prepare(edit);
         return;
     }
-    end_turn(edit->cfg, edit);
+    end_turn(edit->cfg, edit->has_turn, edit->tries > 1);
     edit->done(result, edit->user); /* frees the edit with its request */
 }
 

@@ -29,6 +29,7 @@ struct cfg_edit {
     cfg_store_done_fn *done;
     void *user;
     unsigned int tries;
+    bool has_turn;
 };
 
 /* Calls fn when it is the change's turn. wish: of the request's arena, or static. */

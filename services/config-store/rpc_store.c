@@ -333,7 +333,8 @@ struct writing { /* lives with the request */
     struct atl_request *request;
     const Atoll__Store__V1__TxnRequest *input;
     unsigned int tries;
-    bool turn; /* it changes user.cfg, too, and it is its turn */
+    bool waited; /* it changes user.cfg, too, and has waited for its turn */
+    bool turn;   /* which it has */
 };
 
 static void try_txn(struct writing *writing);
@@ -369,10 +370,11 @@ static void answer_txn(const struct cfg_store_result *result, void *user)
     atl_request_reply(writing->request, &reply.base);
 }
 
-static void on_turn(void *user)
+static void on_turn(bool taken, void *user)
 {
     struct writing *writing = user;
-    writing->turn = true;
+    writing->waited = true;
+    writing->turn = taken;
     try_txn(writing);
 }
 
@@ -389,7 +391,7 @@ static void try_txn(struct writing *writing)
     if (code != ATL_OK) {
         end_turn(writing);
         atl_request_fail(request, &error, NULL);
-    } else if (txn.op_count > writing->input->n_operation && turns != NULL && !writing->turn) {
+    } else if (txn.op_count > writing->input->n_operation && turns != NULL && !writing->waited) {
         cfg_turns_wait(turns, on_turn, writing);
     } else {
         cfg_store_txn(writing->cfg->store, &txn, atl_request_id(request), answer_txn, writing);

@@ -247,6 +247,8 @@ void cfg_store_set_quorum(struct cfg_store *store, bool quorate)
 {
     atl_assert(store->shared != NULL);
     store->no_quorum = !quorate;
+    if (!quorate && store->turns != NULL)
+        cfg_turns_skip(store->turns);
 }
 
 void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health)

@@ -55,7 +55,7 @@ void cfg_turns_wait(struct cfg_turns *turns, cfg_turn_fn *fn, void *user)
 {
     if (!turns->taken && turns->timer == NULL) {
         turns->taken = true;
-        fn(user);
+        fn(true, user);
         return;
     }
     struct turn *turn = atl_new0(struct turn);
@@ -75,7 +75,15 @@ static void on_timer(void *user)
         return;
     struct turn turn = take_first(turns);
     turns->taken = true;
-    turn.fn(turn.user);
+    turn.fn(true, turn.user);
+}
+
+void cfg_turns_skip(struct cfg_turns *turns)
+{
+    while (turns->first != NULL) {
+        struct turn turn = take_first(turns);
+        turn.fn(false, turn.user);
+    }
 }
 
 void cfg_turns_end(struct cfg_turns *turns, bool contended)

@@ -9,13 +9,16 @@
 #include "io/loop.h"
 
 struct cfg_turns;
-typedef void cfg_turn_fn(void *user);
+/* taken: it is its turn; else there are none now, and it goes on without. */
+typedef void cfg_turn_fn(bool taken, void *user);
 
 struct cfg_turns *cfg_turns_new(struct atl_loop *loop);
 /* Those who wait are not called any more. */
 void cfg_turns_free(struct cfg_turns **turns);
 /* Calls fn when it is its turn: at once if nobody is ahead. It lasts until cfg_turns_end(). */
 void cfg_turns_wait(struct cfg_turns *turns, cfg_turn_fn *fn, void *user);
+/* Those who wait go on at once, without a turn: nothing can be changed now, they are to hear it. */
+void cfg_turns_skip(struct cfg_turns *turns);
 /* The next one begins, from the loop. contended: another node was faster at least once in this turn. */
 void cfg_turns_end(struct cfg_turns *turns, bool contended);
 
