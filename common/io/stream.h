@@ -13,10 +13,11 @@
  *   answer:         0 taken, 1 refused
  *
  * Deadlines are points of atl_clock_monotonic(); ATL_STREAM_FOREVER waits without end. A peer that is cut off
- * is noticed within 20 s, in a stream without traffic too. Each stream and each server belong to one thread
- * at a time; atl_stream_abort() and atl_stream_server_abort() may be called by any. Functions block: call
- * them in workers and threads. A loop uses atl_stream_relay_connect() and _accept(), which never block. The
- * process has to ignore SIGPIPE, as services and task workers do.
+ * is noticed within 30 s, in a stream without traffic too, and one that takes nothing for so long is given
+ * up. Each stream and each server belong to one thread at a time; atl_stream_abort() and
+ * atl_stream_server_abort() may be called by any. Functions block: call them in workers and threads. A loop
+ * uses atl_stream_relay_connect() and _accept(), which never block. The process has to ignore SIGPIPE, as
+ * services and task workers do.
  */
 #ifndef ATL_IO_STREAM_H
 #define ATL_IO_STREAM_H

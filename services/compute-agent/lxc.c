@@ -403,11 +403,15 @@ static void sweep_one(const char *path, const struct atl_file *file, void *user)
     (void)file;
     struct lxc_part *part = user;
     uint32_t vmid = vmid_of(path);
-    if (vmid != 0 && !being_made(part, vmid))
+    if (vmid == 0)
+        return;
+    if (!being_made(part, vmid))
         abandon(part, vmid);
+    lxc_moving_sweep(part, vmid);
 }
 
-/* Once, when the first copy of the tree is there: creations that the last agent reserved and never began. */
+/* Once, when the first copy of the tree is there: creations that the last agent reserved and never began,
+ * migrations that nobody goes on with. */
 static void batch(void *user)
 {
     struct lxc_part *part = user;
@@ -429,6 +433,7 @@ static void part_task_changed(void *self, const struct atl_task_info *info)
     if (strcmp(info->parts.type, "vzcreate") == 0 && strcmp(info->exit, "OK") != 0 &&
         strncmp(info->exit, "WARNINGS", 8) != 0 && part->cmp->tasks != NULL)
         abandon(part, (uint32_t)vmid);
+    lxc_moving_changed(part, info, (uint32_t)vmid);
     cmp_push_soon(part->cmp->push);
 }
 
@@ -447,6 +452,8 @@ static const struct atl_handler handlers[] = {
     {"Suspend", lxc_suspend},
     {"Resume", lxc_resume},
     {"Resize", lxc_resize},
+    {"Migrate", lxc_migrate},
+    {"MigratePrecondition", lxc_migrate_precondition},
     {"GetInterfaces", lxc_get_interfaces},
 };
 
@@ -475,6 +482,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
     look_all(part);
     atl_mirror_on_batch(cmp->mirror, batch, part);
     atl_bus_serve(cmp->bus, &atl_svc_lxc_v1_Lxc, handlers, ATL_COUNT(handlers), part);
+    lxc_moving_serve(part);
     *ret_self = part;
     return ATL_OK;
 }

@@ -49,6 +49,7 @@ atl_unit_test(test_lxc_driver tests/test_lxc_driver.c drivers/fake_guests.c ${ct
 target_compile_definitions(test_lxc_driver PRIVATE CT_HELPER_DIR="${CMAKE_BINARY_DIR}/bin")
 add_dependencies(test_lxc_driver atoll-lxc-start atoll-lxc-unpack)
 
+atl_unit_test(test_lxc_migrate tests/test_lxc_migrate.c LIBS compute_lxc_core atl_proto)
 atl_unit_test(test_lxc_doc tests/test_lxc_doc.c LIBS compute_lxc_core atl_proto)
 atl_unit_test(test_lxc_setup tests/test_lxc_setup.c LIBS compute_lxc_core atl_proto LABEL scenario)
 atl_fuzzer(fuzz_lxc_doc tests/fuzz_lxc_doc.c LIBS compute_lxc_core atl_proto)

@@ -41,6 +41,14 @@ void lxc_begin_close(struct lxc_part *part)
         forget(part->starting);
 }
 
+bool lxc_begins(const struct lxc_part *part, uint32_t vmid)
+{
+    const struct lxc_starting *starting = part->starting;
+    while (starting != NULL && starting->spec.vmid != vmid)
+        starting = starting->next;
+    return starting != NULL;
+}
+
 static void hand_over(struct lxc_starting *starting)
 {
     struct lxc_part *part = starting->part;

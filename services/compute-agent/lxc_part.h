@@ -81,7 +81,17 @@ void lxc_begin(struct lxc_part *part, struct atl_request *request, const struct 
                uint32_t vmid);
 /* The same with the node, as root@pam. */
 void lxc_begin_own(struct lxc_part *part, uint32_t vmid);
+/* Is one that the agent itself begins being prepared? */
+bool lxc_begins(const struct lxc_part *part, uint32_t vmid);
 void lxc_begin_close(struct lxc_part *part);
+
+/* Containers that move (lxc_moving.c): a task of one has changed; one that is found locked at the agent's
+ * start. */
+void lxc_moving_serve(struct lxc_part *part);
+void lxc_moving_changed(struct lxc_part *part, const struct atl_task_info *info, uint32_t vmid);
+void lxc_moving_sweep(struct lxc_part *part, uint32_t vmid);
+void lxc_migrate(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void lxc_migrate_precondition(struct atl_request *request, const ProtobufCMessage *input, void *user);
 
 /* May the caller put this configuration in place? Root-only settings, storages, bridges.
  * Errors: ATL_E_DENIED; ATL_E_INVALID no volume; ATL_E_UNIMPLEMENTED. */

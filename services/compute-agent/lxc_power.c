@@ -73,7 +73,7 @@ static int wanted_signal(struct lxc_work *work)
     return 0;
 }
 
-static enum atl_code halt(struct lxc_work *work, bool force, struct atl_error *err)
+enum atl_code lxc_work_halt(struct lxc_work *work, bool force, struct atl_error *err)
 {
     int64_t seconds = work->spec->has_timeout_s ? work->spec->timeout_s : SHUTDOWN_S;
     enum atl_code code = work->driver->shutdown(&work->host, work->vmid, wanted_signal(work),
@@ -91,7 +91,7 @@ static enum atl_code task_shutdown(struct atl_task *task, const uint8_t *spec, s
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
     enum atl_code code = open_work(&work, task, spec, size, err);
-    return code == ATL_OK ? halt(&work, work.spec->has_force && work.spec->force, err) : code;
+    return code == ATL_OK ? lxc_work_halt(&work, work.spec->has_force && work.spec->force, err) : code;
 }
 
 static enum atl_code task_reboot(struct atl_task *task, const uint8_t *spec, size_t size,
@@ -100,7 +100,7 @@ static enum atl_code task_reboot(struct atl_task *task, const uint8_t *spec, siz
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
     enum atl_code code = open_work(&work, task, spec, size, err);
     if (code == ATL_OK)
-        code = halt(&work, false, err);
+        code = lxc_work_halt(&work, false, err);
     return code == ATL_OK ? lxc_work_start(&work, err) : code;
 }
 
@@ -130,7 +130,8 @@ static enum atl_code task_resume(struct atl_task *task, const uint8_t *spec, siz
 }
 
 const struct atl_task_type cmp_lxc_tasks[CMP_LXC_TASKS] = {
-    {"vzstart", task_start},       {"vzstop", task_stop},           {"vzshutdown", task_shutdown},
-    {"vzreboot", task_reboot},     {"vzsuspend", task_suspend},     {"vzresume", task_resume},
-    {"vzcreate", lxc_task_create}, {"vzdestroy", lxc_task_destroy}, {"vzresize", lxc_task_resize},
+    {"vzstart", task_start},         {"vzstop", task_stop},           {"vzshutdown", task_shutdown},
+    {"vzreboot", task_reboot},       {"vzsuspend", task_suspend},     {"vzresume", task_resume},
+    {"vzcreate", lxc_task_create},   {"vzdestroy", lxc_task_destroy}, {"vzresize", lxc_task_resize},
+    {"vzmigrate", lxc_task_migrate},
 };

@@ -134,10 +134,11 @@ enum atl_code lxc_work_mount(struct lxc_work *work, const struct cmp_lxc_mount *
     Atoll__Storage__V1__PathRequest request = ATOLL__STORAGE__V1__PATH_REQUEST__INIT;
     request.volid = atl_arena_strdup(&work->arena, mount->volume);
     const ProtobufCMessage *output = NULL;
+    const struct atl_task_call call = {
+        .rpc = &atl_rpc_storage_v1_Volumes_Path, .input = &request.base, .to_the_end = work->to_the_end};
     enum atl_code code = lxc_work_bus(work, err);
     if (code == ATL_OK)
-        code = atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_Path, &request.base, 0, &work->arena,
-                             &output, err);
+        code = atl_task_call_at(work->task, &call, &work->arena, &output, err);
     if (code != ATL_OK)
         return code;
     atl_assert(output != NULL); /* a call that succeeds has one */

@@ -17,6 +17,7 @@ struct lxc_work {
     const struct cmp_lxc_driver *driver;
     struct cmp_lxc_host host;
     uint32_t vmid;
+    bool to_the_end;      /* a stop of the task does not end what follows: it puts things in order */
     int lock_fd;          /* one worker per container; goes with the process */
     char path[200];       /* of the container's file in the tree */
     struct atl_file file; /* as it was read last */
@@ -43,14 +44,19 @@ void lxc_work_facts(struct lxc_work *work, const Atoll__Lxc__V1__Config *config,
 /* Settles what waits, compiles, finds the volumes and starts. The document is read already. */
 ATL_MUST_CHECK enum atl_code lxc_work_start(struct lxc_work *work, struct atl_error *err);
 
+/* Shuts it down within the spec's timeout; force: stops what does not hear. */
+ATL_MUST_CHECK enum atl_code lxc_work_halt(struct lxc_work *work, bool force, struct atl_error *err);
+
 /* Path and format of a volume. */
 ATL_MUST_CHECK enum atl_code lxc_work_mount(struct lxc_work *work, const struct cmp_lxc_mount *mount,
                                             Atoll__Lxc__V1__Mount **ret_mount, struct atl_error *err);
 
-enum { CMP_LXC_TASKS = 9 };
+enum { CMP_LXC_TASKS = 10 };
 extern const struct atl_task_type cmp_lxc_tasks[CMP_LXC_TASKS];
 
-/* In lxc_create.c and lxc_remove.c. */
+/* In lxc_create.c, lxc_remove.c and lxc_move.c. */
+enum atl_code lxc_task_migrate(struct atl_task *task, const uint8_t *spec, size_t size,
+                               struct atl_error *err);
 enum atl_code lxc_task_create(struct atl_task *task, const uint8_t *spec, size_t size, struct atl_error *err);
 enum atl_code lxc_task_destroy(struct atl_task *task, const uint8_t *spec, size_t size,
                                struct atl_error *err);

@@ -1,0 +1,41 @@
+/*
+ * The moment in which a stopped guest becomes another node's: one transaction renames its file, if nobody has
+ * changed it since it was read with the lock "migrate". The tree decides alone: whoever does not know how
+ * that ended asks it, and puts an end to it by taking the lock off, which is a change of the file, too.
+ */
+#ifndef CMP_HANDOVER_H
+#define CMP_HANDOVER_H
+
+#include "io/mirror.h"
+#include "io/task.h"
+#include "pure/buf.h"
+
+struct cmp_handover {
+    struct atl_task *task;
+    struct atl_arena *arena;
+    char source[200]; /* "nodes/n1/lxc/101.conf" */
+    char target[200];
+    /* The file without its lock "migrate", into ret_text; false: it has no such lock, or is no guest's. */
+    bool (*unlocked)(const struct atl_file *file, struct atl_arena *arena, struct atl_buf *ret_text);
+};
+
+enum cmp_side {
+    CMP_SIDE_SOURCE, /* the guest is the source's, and its lock is off */
+    CMP_SIDE_TARGET,
+};
+
+/* folder: "lxc". */
+void cmp_handover_init(struct cmp_handover *handover, const char *folder, const char *source,
+                       const char *target, uint32_t vmid);
+
+/* Renames the file, which had that revision, and gives it that text. Errors: ATL_E_CONFLICT somebody changed
+ * it; any other: ask cmp_handover_settle(), it may have been done all the same. */
+ATL_MUST_CHECK enum atl_code cmp_handover_commit(const struct cmp_handover *handover,
+                                                 struct atl_revision revision, const struct atl_buf *text,
+                                                 struct atl_error *err);
+
+/* Whose is it? Ends what may still be under way, and goes on asking until the tree has told (no quorum: that
+ * may take long, which is told in the log); then it is final. */
+enum cmp_side cmp_handover_settle(const struct cmp_handover *handover);
+
+#endif

@@ -1,0 +1,244 @@
+#!/usr/bin/python3
+"""Containers move to another node: stopped and by restart, whole, with a limit; refused before anything is touched;
+stopped, cut off and killed at each point (services/compute-agent/crash.c) without harm: afterwards the container is on
+exactly one node, runs there if it ran, and nothing else of it is left anywhere."""
+import os
+import random
+import re
+import sys
+import threading
+import time
+import unittest
+
+from testbed import TOP, ApiError, Testbed, guests, wait_until
+
+NAME = f"movect{os.getpid()}"
+FILE = "crash-at"
+
+
+def crash_points():
+    """All of them in a full run; else two, and who wants the same again sets ATL_SEED."""
+    with open(os.path.join(TOP, "services", "compute-agent", "crash.c"), encoding="utf-8") as source:
+        points = re.findall(r'\[CMP_CRASH_CT_\w+\] = "([a-z-]+)"', source.read())
+    assert len(points) > 7, points
+    if os.environ.get("ATL_FULL"):
+        return points
+    seed = int(os.environ.get("ATL_SEED", time.time_ns() % 1000000))
+    print(f"\nATL_SEED={seed}", file=sys.stderr)
+    return random.Random(seed).sample(points, 2)
+
+
+class MoveContainers(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.testbed = Testbed(NAME)
+        cls.addClassCleanup(cls.testbed.down)
+        cls.testbed.up(3)
+        cls.testbed.make_cluster()
+        guests.make_images(None, None)
+        cls.rest(1).post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,vztmpl")
+        cls.rest(1).post("/storage", storage="other", type="dir", path="/srv/other", content="images,rootdir")
+        cls.rest(1).post("/storage", storage="only1", type="dir", path="/srv/only1", content="rootdir", nodes="n1")
+        for which in (1, 2):
+            rest = cls.rest(which)
+            rest.wait(rest.upload(f"n{which}", "local", "vztmpl", guests.TEMPLATE, lambda *_: None))
+
+    @classmethod
+    def rest(cls, which):
+        return cls.testbed.rest(which)
+
+    # --- guests ---
+
+    def make(self, vmid, node=1, rootfs="local:1", start=1, **more):
+        rest = self.rest(node)
+        rest.wait(rest.post(f"/nodes/n{node}/lxc", vmid=vmid, hostname=f"ct{vmid}", memory=64, swap=0, rootfs=rootfs,
+                            ostemplate=f"local:vztmpl/{os.path.basename(guests.TEMPLATE)}", ostype="unmanaged",
+                            net0="name=eth0,bridge=vmbr0,ip=dhcp", start=start, **more))
+        self.addCleanup(self.remove, vmid)
+
+    def home(self, vmid):
+        rows = [row for row in self.rest(3).get("/cluster/resources?type=vm") if row["vmid"] == vmid]
+        return int(rows[0]["node"].removeprefix("n")) if rows else None
+
+    def remove(self, vmid):
+        node = self.home(vmid)
+        if node is None:
+            return
+        rest = self.rest(node)
+        rest.wait(rest.post(f"/nodes/n{node}/lxc/{vmid}/status/stop"))
+        rest.wait(rest.delete(f"/nodes/n{node}/lxc/{vmid}"))
+
+    def move(self, vmid, node, target, **more):
+        rest = self.rest(node)
+        return rest.post(f"/nodes/n{node}/lxc/{vmid}/migrate", target=f"n{target}", **more)
+
+    def monitors(self, vmid):
+        """On which nodes it runs, by their processes."""
+        found = []
+        for which in self.testbed.numbers():
+            done = self.testbed.exec(which, "sh", "-c", f"grep -ls '/{vmid}\\(/\\|$\\)' /proc/[0-9]*/cgroup", check=False)
+            found += [which] if done.stdout.strip() else []
+        return found
+
+    def volumes(self, vmid):
+        """(node, path) of all files with the guest's id."""
+        found = []
+        for which in self.testbed.numbers():
+            done = self.testbed.exec(which, "find", "/srv", "-path", f"*/images/{vmid}/*")
+            found += [(which, path) for path in done.stdout.split()]
+        return found
+
+    def config(self, vmid, node):
+        return self.rest(node).get(f"/nodes/n{node}/lxc/{vmid}/config")
+
+    def settled(self, vmid, running):
+        """The one node that has it, with everything as it should be there; None while it is not so (yet)."""
+        try:
+            node = self.home(vmid)
+            config = self.config(vmid, node)
+            state = self.rest(node).get(f"/nodes/n{node}/lxc/{vmid}/status/current")["status"]
+        except (ApiError, OSError, TypeError):
+            return None
+        volumes = self.volumes(vmid)
+        whole = "lock" not in config and (state == "running") == running and len(volumes) == 1 and \
+            volumes[0][0] == node and volumes[0][1].endswith(config["rootfs"].split(",")[0].split("/")[-1])
+        return node if whole and self.monitors(vmid) == ([node] if running else []) else None
+
+    def assert_settles(self, vmid, running, where=None, seconds=60):
+        self.assertTrue(wait_until(seconds, lambda: self.settled(vmid, running) is not None, 0.3),
+                        (vmid, self.home(vmid), self.monitors(vmid), self.volumes(vmid)))
+        if where is not None:
+            self.assertEqual(self.settled(vmid, running), where)
+
+    # --- it works ---
+
+    def test_by_restart_there_and_back(self):
+        self.make(300)
+        rest = self.rest(3)
+        answer = rest.get("/nodes/n1/lxc/300/migrate")
+        self.assertEqual((answer["running"], sorted(answer["allowed-nodes"])), (1, ["n2", "n3"]))
+        before = self.config(300, 1)
+        began = time.monotonic()
+        self.assertEqual(rest.wait(rest.post("/nodes/n1/lxc/300/migrate", target="n2", restart=1), 120), "OK")
+        print(f"a container moved by restart in {time.monotonic() - began:.1f} s", file=sys.stderr)
+        self.assert_settles(300, True, 2)
+        after = self.config(300, 2)
+        for key in ("hostname", "net0", "memory"):
+            self.assertEqual(before[key], after[key])
+        self.assertEqual(rest.wait(rest.post("/nodes/n2/lxc/300/migrate", target="n1", restart=1), 120), "OK")
+        self.assert_settles(300, True, 1)
+
+    def test_stopped_to_another_storage_with_its_data(self):
+        self.make(301, start=0)
+        image = self.volumes(301)[0][1]
+        self.testbed.exec(1, "sh", "-c", f"echo 'write {TOP}/README.md kept' | debugfs -w -f - {image} 2>/dev/null")
+        kept = self.testbed.exec(1, "debugfs", "-R", "cat kept", image).stdout
+        self.assertIn("Atoll", kept)
+        upid = self.move(301, 1, 2, **{"target-storage": "local:other", "bwlimit": 8192})
+        self.assertEqual(self.rest(1).wait(upid, 120), "OK")
+        self.assert_settles(301, False, 2)
+        self.assertTrue(self.config(301, 2)["rootfs"].startswith("other:301/vm-301-disk-0.raw"))
+        self.assertEqual(self.testbed.exec(2, "debugfs", "-R", "cat kept", self.volumes(301)[0][1]).stdout, kept)
+
+    # --- it is refused ---
+
+    def refused(self, pattern, *args, **more):
+        """By the method, or by its task before anything is touched."""
+        with self.assertRaisesRegex((ApiError, Exception), pattern):
+            raise RuntimeError(self.rest(1).wait(self.move(*args, **more), 60))
+
+    def test_what_cannot_be_is_found_before_anything_is_touched(self):
+        self.make(302)
+        self.make(303, rootfs="local:0", start=0)
+        self.make(304, rootfs="only1:1", start=0)
+        self.refused("by a restart", 302, 1, 2)
+        self.refused("no such cluster node", 302, 1, 9, restart=1)
+        self.refused("already", 302, 1, 1, restart=1)
+        self.refused("folder", 303, 1, 2)
+        self.refused("not available on node 'n2'", 304, 1, 2)
+        self.refused("mapped twice", 304, 1, 2, **{"target-storage": "only1:local,only1:other"})
+        self.rest(1).put("/nodes/n1/lxc/302/config", net1="name=eth1,bridge=vmbr0")
+        self.testbed.exec(1, "sh", "-c", "ip link add vmbr9 type bridge && ip link set vmbr9 up")
+        self.rest(1).put("/nodes/n1/lxc/304/config", net1="name=eth1,bridge=vmbr9")
+        self.refused("net1.*no bridge 'vmbr9'", 304, 1, 2, **{"target-storage": "local"})
+        for vmid, running in ((302, True), (304, False)):
+            self.assert_settles(vmid, running, 1)
+        self.testbed.pause(2)
+        self.addCleanup(self.testbed.resume, 2)
+        self.refused("n2", 302, 1, 2, restart=1)
+        self.testbed.resume(2)
+        self.assert_settles(302, True, 1)
+
+    # --- it breaks ---
+
+    def test_stopped_in_the_middle_it_stays(self):
+        self.make(305)
+        self.fill(305)
+        upid = self.move(305, 1, 2, restart=1, bwlimit=2048)
+        self.assertTrue(wait_until(30, lambda: any(node == 2 for node, _ in self.volumes(305)), 0.1))
+        self.rest(1).delete(f"/nodes/n1/tasks/{upid}")
+        self.assert_settles(305, True, 1)
+
+    def fill(self, vmid):
+        """Some megabytes that are no hole."""
+        image = self.volumes(vmid)[0][1]
+        self.testbed.exec(1, "sh", "-c", f"head -c 20000000 /dev/urandom > /srv/fill && "
+                          f"echo 'write /srv/fill fill' | debugfs -w -f - {image} 2>/dev/null; rm /srv/fill; sync")
+
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes half a minute: tests/run full, or ATL_FULL=1")
+    def test_a_link_that_is_cut_leaves_it_here(self):
+        self.make(306, start=0)
+        self.fill(306)
+        upid = self.move(306, 1, 2, bwlimit=2048)
+        self.assertTrue(wait_until(30, lambda: any(node == 2 for node, _ in self.volumes(306)), 0.1))
+        self.addCleanup(self.testbed.heal)
+        self.testbed.cut(1, 2)
+        threading.Timer(8, self.testbed.heal).start()
+        try:
+            self.rest(3).wait(upid, 120)
+        except Exception as err:  # pylint: disable=broad-except  # the task's own words: it may also ride it out
+            print(f"cut for 8 s: {err}", file=sys.stderr)
+        self.assert_settles(306, False, seconds=90)
+
+    def crash(self, vmid, point):
+        path = os.path.join(self.testbed.node(1).state_dir, "compute-agent", FILE)
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(point)
+        try:
+            self.rest(1).wait(self.move(vmid, 1, 2, restart=1), 60)
+        except Exception:  # pylint: disable=broad-except  # the task was killed, which is what is wanted
+            pass
+        self.assertTrue(wait_until(30, lambda: not os.path.exists(path), 0.1), f"{point} was not reached")
+        self.assert_settles(vmid, True)
+        node = self.settled(vmid, True)
+        handed_over = point in ("ct-handed-over", "ct-awake", "ct-freed")
+        self.assertEqual(node, 2 if handed_over else 1, point)
+        if handed_over:
+            self.assertEqual(self.rest(2).wait(self.move(vmid, 2, 1, restart=1), 120), "OK")
+            self.assert_settles(vmid, True, 1)
+
+    def test_a_worker_that_is_killed_at_any_point(self):
+        self.make(307)
+        for point in crash_points():
+            with self.subTest(point):
+                self.crash(307, point)
+
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes a minute: tests/run full, or ATL_FULL=1")
+    def test_the_agent_is_killed_with_its_worker(self):
+        self.make(308)
+        for point in ("ct-stopped", "ct-sent", "ct-handed-over"):
+            with self.subTest(point):
+                path = os.path.join(self.testbed.node(1).state_dir, "compute-agent", FILE)
+                with open(path, "w", encoding="utf-8") as out:
+                    out.write(point)
+                self.move(308, 1, 2, restart=1)
+                self.assertTrue(wait_until(30, lambda p=path: not os.path.exists(p), 0.02))
+                self.testbed.kill(1, "compute-agent")
+                self.assert_settles(308, True, 2 if point == "ct-handed-over" else 1, seconds=90)
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("needs root: namespaces")
+        sys.exit(77)
+    unittest.main(verbosity=2, warnings="ignore")
