@@ -136,6 +136,26 @@ static void put_public_key(struct cfg_identity *identity, struct cfg_txn *txn, s
         add_put(txn, ops, path, bytes, size);
 }
 
+enum atl_code cfg_identity_new_keys(struct atl_arena *arena, struct cfg_op *ops, size_t *ret_count,
+                                    struct atl_error *err)
+{
+    struct cfg_txn txn = {.ops = ops};
+    char *private_pem = NULL;
+    char *public_pem = NULL;
+    uint8_t *csrf = atl_arena_alloc(arena, ATL_CSRF_KEY_SIZE);
+    enum atl_code code = make_ticket_key(arena, &private_pem, &public_pem, err);
+    if (code != ATL_OK)
+        return code;
+    atl_assert(private_pem != NULL);
+    atl_assert(public_pem != NULL);
+    cfg_random(csrf, ATL_CSRF_KEY_SIZE);
+    add_put(&txn, ops, CFG_TICKET_KEY, private_pem, strlen(private_pem));
+    add_put(&txn, ops, CFG_TICKET_PUB, public_pem, strlen(public_pem));
+    add_put(&txn, ops, CFG_CSRF_KEY, csrf, ATL_CSRF_KEY_SIZE);
+    *ret_count = txn.op_count;
+    return ATL_OK;
+}
+
 static enum atl_code bootstrap(struct cfg_identity *identity, struct atl_error *err)
 {
     struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
@@ -174,9 +194,9 @@ static enum atl_code bootstrap(struct cfg_identity *identity, struct atl_error *
 /* --- keys out of the tree
  * ----------------------------------------------------------------------------------- */
 
-static enum atl_code load_ticket_key(struct cfg_identity *identity, struct atl_error *err)
+static enum atl_code load_ticket_key(struct cfg_identity *identity, const struct cfg_file *file,
+                                     struct atl_error *err)
 {
-    const struct cfg_file *file = cfg_tree_get(cfg_store_tree(identity->cfg->store), CFG_TICKET_KEY);
     BIO *bio = file != NULL ? BIO_new_mem_buf(file->bytes, (int)file->size) : NULL;
     EVP_PKEY *pkey = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
     uint8_t *private_der = NULL;
@@ -196,14 +216,33 @@ static enum atl_code load_ticket_key(struct cfg_identity *identity, struct atl_e
     return ATL_OK;
 }
 
-static enum atl_code load_csrf_key(struct cfg_identity *identity, struct atl_error *err)
+static enum atl_code load_csrf_key(struct cfg_identity *identity, const struct cfg_file *file,
+                                   struct atl_error *err)
 {
-    const struct cfg_file *file = cfg_tree_get(cfg_store_tree(identity->cfg->store), CFG_CSRF_KEY);
     if (file == NULL || file->size != ATL_CSRF_KEY_SIZE)
         return atl_fail(err, ATL_E_INVALID, NULL, "'%s' does not hold the %d bytes of a key", CFG_CSRF_KEY,
                         ATL_CSRF_KEY_SIZE);
     memcpy(identity->csrf_key, file->bytes, ATL_CSRF_KEY_SIZE);
     return ATL_OK;
+}
+
+/* Another node, or we, have replaced a key. */
+static void on_change(const char *path, const struct cfg_file *file, void *user)
+{
+    struct cfg_identity *identity = user;
+    struct atl_error error = {0};
+    enum atl_code code = ATL_OK;
+    if (strcmp(path, CFG_TICKET_KEY) == 0)
+        code = load_ticket_key(identity, file, &error);
+    else if (strcmp(path, CFG_CSRF_KEY) == 0)
+        code = load_csrf_key(identity, file, &error);
+    if (code != ATL_OK)
+        atl_log(ATL_ERROR, "key-not-read", "%s; the one before goes on", error.text);
+}
+
+static const struct cfg_file *key_file(const struct cfg_identity *identity, const char *path)
+{
+    return cfg_tree_get(cfg_store_tree(identity->cfg->store), path);
 }
 
 enum atl_code cfg_identity_open(struct cfg *cfg, const char *pam_helper, struct cfg_identity **ret_identity,
@@ -215,14 +254,15 @@ enum atl_code cfg_identity_open(struct cfg *cfg, const char *pam_helper, struct 
     if (code == ATL_OK)
         code = bootstrap(identity, err);
     if (code == ATL_OK)
-        code = load_ticket_key(identity, err);
+        code = load_ticket_key(identity, key_file(identity, CFG_TICKET_KEY), err);
     if (code == ATL_OK)
-        code = load_csrf_key(identity, err);
+        code = load_csrf_key(identity, key_file(identity, CFG_CSRF_KEY), err);
     if (code != ATL_OK) {
         cfg_identity_free(&identity);
         return code;
     }
     identity->checker = cfg_checker_new(cfg->loop, pam_helper);
+    cfg_store_on_commit(cfg->store, on_change, NULL, identity);
     *ret_identity = identity;
     return ATL_OK;
 }

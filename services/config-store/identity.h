@@ -32,6 +32,12 @@ ATL_MUST_CHECK enum atl_code cfg_identity_ticket_user(struct cfg_identity *ident
 const uint8_t *cfg_identity_assert(struct cfg_identity *identity, const char *user, const char *token,
                                    struct atl_arena *arena, size_t *ret_size, int64_t *ret_expires);
 
+/* Operations that put new keys of tickets and CSRF tokens into the tree; what they signed is worth nothing
+ * from then on, on every node. ops: room for three. Blocks for the time it takes to make an RSA key. Errors:
+ * ATL_E_INTERNAL. */
+ATL_MUST_CHECK enum atl_code cfg_identity_new_keys(struct atl_arena *arena, struct cfg_op *ops,
+                                                   size_t *ret_count, struct atl_error *err);
+
 /* Random bytes; aborts when the machine has none. */
 void cfg_random(void *bytes, size_t size);
 

@@ -12,6 +12,7 @@
 #include "drivers/choose.h"
 #include "identity.h"
 #include "io/log.h"
+#include "pure/number.h"
 #include "reach.h"
 #include "view.h"
 
@@ -19,6 +20,7 @@ static struct cfg_engine_choice engine = {.kind = "sqlite"};
 static const char *pam_helper;
 static const char *supervisor;
 static const char *tasks_dir;
+static const char *certificate_life;
 
 static const struct atl_program_option program_options[] = {
     {"engine", "KIND", "what keeps the tree: sqlite, etcd, or memory for tests", &engine.kind, NULL},
@@ -31,6 +33,8 @@ static const struct atl_program_option program_options[] = {
     {"pam-helper", "PATH", "the program that asks PAM (default: beside this one)", &pam_helper, NULL},
     {"supervisor", "DIR", "runit's folder of services, with etcd and corosync (default: systemd)",
      &supervisor, NULL},
+    {"certificate-life", "SECONDS", "of the certificates that are signed here (default: a year)",
+     &certificate_life, NULL},
     {"tasks-dir", "DIR", "the folder with the node's tasks/ (default: the state folder)", &tasks_dir, NULL},
 };
 
@@ -138,6 +142,17 @@ static void stop(void *self)
     free(cfg);
 }
 
+static enum atl_code take_life(int64_t *ret_seconds, struct atl_error *err)
+{
+    int64_t seconds = CFG_CERTIFICATE_LIFE;
+    if (certificate_life != NULL && (!atl_int_from_text(certificate_life, &seconds) || seconds < 30 ||
+                                     seconds > CFG_CERTIFICATE_LIFE * 20))
+        return atl_fail(err, ATL_E_INVALID, "certificate-life", "'%s' is no number of seconds from 30 on",
+                        certificate_life);
+    *ret_seconds = seconds;
+    return ATL_OK;
+}
+
 static enum atl_code begin(struct atl_program *program, void **ret_self, struct atl_error *err)
 {
     struct cfg *cfg = atl_new0(struct cfg);
@@ -145,9 +160,13 @@ static enum atl_code begin(struct atl_program *program, void **ret_self, struct 
     cfg->loop = program->loop;
     cfg->bus = program->bus;
     *ret_self = cfg;
-    struct cfg_cluster_start start = {
-        .place = {.dir = program->state_dir, .supervisor = supervisor, .node = program->node}};
-    enum atl_code code = build(cfg, &start, err);
+    struct cfg_cluster_start start = {.place = {.dir = program->state_dir,
+                                                .supervisor = supervisor,
+                                                .node = program->node,
+                                                .crash_file = getenv("ATOLL_CRASH_FILE")}};
+    enum atl_code code = take_life(&start.place.life_s, err);
+    if (code == ATL_OK)
+        code = build(cfg, &start, err);
     cfg_cluster_start_done(&start);
     return code;
 }

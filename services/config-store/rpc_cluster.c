@@ -171,10 +171,31 @@ static void handle_nodes(struct atl_request *request, const ProtobufCMessage *in
     atl_request_reply(request, &reply.base);
 }
 
-/* The cluster itself and its configured nodes, as corosync sees them. */
-static void add_members(const struct atl_membership *now, struct atl_arena *arena,
-                        Atoll__Cluster__V1__GetStatusReply *reply)
+/* How old what is read is, what the store complains about, whether shared secrets are being changed. */
+static void tell_health(struct cfg *cfg, Atoll__Cluster__V1__StatusRow *row, struct atl_arena *arena)
 {
+    static char no_space[] = "no-space";
+    static char corrupt[] = "corrupt";
+    static char both[] = "no-space,corrupt";
+    struct cfg_store_health health;
+    cfg_store_health(cfg->store, &health);
+    row->has_writable = row->has_store_used = row->has_store_size = 1;
+    row->writable = health.writable;
+    row->store_used = health.engine.used_bytes;
+    row->store_size = health.engine.quota_bytes;
+    row->has_age = health.age_ms > 0;
+    row->age = health.age_ms / 1000;
+    if (health.engine.no_space)
+        row->alarm = health.engine.corrupt ? both : no_space;
+    else if (health.engine.corrupt)
+        row->alarm = corrupt;
+    row->secrets = atl_arena_strdup(arena, cfg_cluster_secrets(cfg->cluster));
+}
+
+/* The cluster itself and its configured nodes, as corosync sees them. */
+static void add_members(struct cfg *cfg, struct atl_arena *arena, Atoll__Cluster__V1__GetStatusReply *reply)
+{
+    const struct atl_membership *now = cfg_cluster_membership(cfg->cluster);
     static char cluster_id[] = "cluster";
     static char node_type[] = "node";
     Atoll__Cluster__V1__StatusRow *row = atl_arena_new(arena, Atoll__Cluster__V1__StatusRow);
@@ -185,6 +206,7 @@ static void add_members(const struct atl_membership *now, struct atl_arena *aren
     row->nodes = (int64_t)now->count;
     row->quorate = now->quorate;
     row->version = (int64_t)now->config_version;
+    tell_health(cfg, row, arena);
     reply->entry[reply->n_entry++] = row;
     for (size_t i = 0; i < now->count; i++) {
         const struct atl_member *member = &now->members[i];
@@ -214,7 +236,7 @@ static void handle_status(struct atl_request *request, const ProtobufCMessage *i
     const struct atl_membership *now = cfg_cluster_membership(cfg->cluster);
     if (now != NULL) {
         reply.entry = atl_arena_array(arena, Atoll__Cluster__V1__StatusRow *, now->count + 1);
-        add_members(now, arena, &reply);
+        add_members(cfg, arena, &reply);
         atl_request_reply(request, &reply.base);
         return;
     }

@@ -16,7 +16,7 @@
 #include "view.h"
 
 #define CALL_TIMEOUT (5 * ATL_SECOND)
-enum { HASH_SIZE = 32, SECRET_BYTES = 16, VMIDS_MAX = 10000, AUTHKEY_MAX = 1024 };
+enum { HASH_SIZE = 32, SECRET_BYTES = 16, VMIDS_MAX = 10000 };
 
 struct admission {
     struct cfg_cluster *cluster;
@@ -86,12 +86,12 @@ static enum atl_code check_token(struct admission *admission, const char *secret
     return ATL_OK;
 }
 
-static const char *own_fingerprint(struct cfg *cfg)
+static const char *fingerprint_of(struct cfg *cfg, const char *node)
 {
     size_t count = 0;
     struct cfg_node_row *const *nodes = cfg_status_nodes(cfg_view_status(cfg->view), &count);
     for (size_t i = 0; i < count; i++)
-        if (strcmp(nodes[i]->name, cfg->program->node) == 0 && nodes[i]->fingerprint[0] != '\0')
+        if (strcmp(nodes[i]->name, node) == 0 && nodes[i]->fingerprint[0] != '\0')
             return nodes[i]->fingerprint;
     return NULL;
 }
@@ -126,18 +126,50 @@ static void make_secret(char ret_secret[CFG_JOIN_SECRET_SIZE])
     explicit_bzero(bytes, sizeof bytes);
 }
 
+/* Who signs the joiner's certificate: we, or the first that is online of those that have the authority's key.
+ */
+static enum atl_code who_admits(struct cfg *cfg, struct atl_arena *arena, struct cfg_corosync_node *ret_node,
+                                struct atl_error *err)
+{
+    struct atl_buf key ATL_BUF_AT_EXIT = {0};
+    struct cfg_corosync *conf = atl_arena_new(arena, struct cfg_corosync);
+    enum atl_code code = cfg_cluster_conf(cfg->cluster, arena, conf, err);
+    if (code != ATL_OK)
+        return code;
+    bool ours = cfg_place_read(&cfg->cluster->place, cfg_pki_current.key, &key, NULL) == ATL_OK;
+    if (ours)
+        explicit_bzero(key.data, key.capacity);
+    for (size_t i = 0; i < conf->count; i++) {
+        const struct cfg_corosync_node *node = &conf->nodes[i];
+        const struct atl_member *member = atl_members_find(cfg_cluster_membership(cfg->cluster), node->name);
+        bool self = strcmp(node->name, cfg->program->node) == 0;
+        if (ours ? self
+                 : !self && member != NULL && member->online && cfg_keeps_authority(conf, node->name)) {
+            *ret_node = *node;
+            return ATL_OK;
+        }
+    }
+    return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
+                    "no node is online that has the key of the cluster's authority");
+}
+
 static enum atl_code token_text(struct cfg *cfg, const char *address, struct cfg_join_token *token,
                                 struct atl_error *err)
 {
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
     struct atl_buf endpoint ATL_BUF_AT_EXIT = {0};
-    const char *fingerprint = own_fingerprint(cfg);
-    cfg_endpoint_write(cfg->cluster->conf.address, CFG_GATEWAY_PORT, &endpoint);
+    struct cfg_corosync_node node;
+    enum atl_code code = who_admits(cfg, &arena, &node, err);
+    if (code != ATL_OK)
+        return code;
+    const char *fingerprint = fingerprint_of(cfg, node.name);
+    cfg_endpoint_write(node.links[0], CFG_GATEWAY_PORT, &endpoint);
     if (!atl_copy(token->endpoint, sizeof token->endpoint, address != NULL ? address : endpoint.data) ||
         strchr(token->endpoint, ':') == NULL || strchr(token->endpoint, '/') != NULL)
         return atl_fail(err, ATL_E_INVALID, "address", "'%s' is no ADDRESS:PORT", address);
     if (fingerprint == NULL)
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
-                        "the fingerprint of this node's gateway is not known yet - try again");
+                        "the fingerprint of the gateway of '%s' is not known yet - try again", node.name);
     (void)atl_copy(token->fingerprint, sizeof token->fingerprint, fingerprint);
     make_secret(token->secret);
     return ATL_OK;
@@ -170,19 +202,10 @@ void cfg_handle_make_join_token(struct atl_request *request, const ProtobufCMess
     struct atl_error error = {0};
     struct atl_buf text ATL_BUF_AT_EXIT = {0};
     uint8_t hash[HASH_SIZE];
-    struct atl_buf key ATL_BUF_AT_EXIT = {0};
     if (cfg_cluster_membership(cfg->cluster) == NULL) {
         cfg_refuse(request, ATL_E_STATE, NULL, "this node is in no cluster");
         return;
     }
-    if (cfg_place_read(&cfg->cluster->place, "ca.key", &key, NULL) != ATL_OK) {
-        cfg_refuse(
-            request, ATL_E_STATE, NULL,
-            "the key of the cluster's authority is not on this node; ask the node where the cluster was "
-            "created");
-        return;
-    }
-    explicit_bzero(key.data, key.capacity);
     if (token_text(cfg, wish->address, &token, &error) != ATL_OK) {
         atl_request_fail(request, &error, NULL);
         return;
@@ -290,13 +313,13 @@ static enum atl_code fill_files(struct admission *admission, struct atl_error *e
     struct atl_buf seal ATL_BUF_AT_EXIT = {0};
     struct atl_buf conf ATL_BUF_AT_EXIT = {0};
     enum atl_code code = cfg_pki_sign(
-        place, admission->wish->csr,
+        place, &cfg_pki_current, admission->wish->csr,
         &(const struct cfg_pki_subject){.node = admission->node, .address = admission->links[0]}, &cert, err);
     if (code == ATL_OK)
         code = cfg_place_read(place, "etcd/ca.pem", &ca, err);
     if (code == ATL_OK)
         code = cfg_place_read(place, "corosync/authkey", &authkey, err);
-    if (code != ATL_OK || authkey.length > AUTHKEY_MAX)
+    if (code != ATL_OK || authkey.length > CFG_AUTHKEY_MAX)
         return code != ATL_OK ? code : atl_fail(err, ATL_E_LIMIT, NULL, "corosync's key is too long");
     code = cfg_place_read(place, CFG_SEAL_FILE, &seal, err);
     if (code != ATL_OK)
@@ -307,12 +330,15 @@ static enum atl_code fill_files(struct admission *admission, struct atl_error *e
     reply->corosync_conf = atl_arena_strdup(admission->arena, conf.data);
     reply->corosync_authkey = take_base64(&authkey, admission->arena);
     reply->priv_key = take_base64(&seal, admission->arena);
+    reply->has_generation = true;
+    reply->generation = cfg_secrets_generation(place);
     return ATL_OK;
 }
 
 static void on_recorded(const struct cfg_store_result *result, void *user)
 {
     struct admission *admission = user;
+    cfg_crash_at(&admission->cluster->place, CFG_CRASH_ADMIT_RECORDED);
     if (result->code != ATL_OK)
         refuse(admission, &result->error);
     else
@@ -350,16 +376,20 @@ static void record(struct admission *admission, uint64_t member)
 
 /* --- etcd --- */
 
+static void answer_busy(struct admission *admission, const char *why)
+{
+    Atoll__Cluster__V1__AddNodeReply reply = ATOLL__CLUSTER__V1__ADD_NODE_REPLY__INIT;
+    reply.busy = atl_arena_strdup(admission->arena, why);
+    atl_request_reply(admission->request, &reply.base);
+}
+
 static void answer_failed(struct admission *admission, const struct atl_etcd_answer *answer)
 {
     struct atl_error error = {0};
     bool busy = strstr(answer->error.text, "too many learner") != NULL;
     if (busy || strstr(answer->error.text, "unhealthy cluster") != NULL ||
         answer->code == ATL_E_UNAVAILABLE || answer->code == ATL_E_DEADLINE) {
-        Atoll__Cluster__V1__AddNodeReply reply = ATOLL__CLUSTER__V1__ADD_NODE_REPLY__INIT;
-        reply.busy =
-            atl_arena_strdup(admission->arena, busy ? "another node is joining" : answer->error.text);
-        atl_request_reply(admission->request, &reply.base);
+        answer_busy(admission, busy ? "another node is joining" : answer->error.text);
         return;
     }
     (void)atl_fail(&error, ATL_E_STATE, NULL, "%s", answer->error.text);
@@ -373,6 +403,7 @@ static void on_added(const struct atl_etcd_answer *answer, void *user)
         answer_failed(admission, answer);
         return;
     }
+    cfg_crash_at(&admission->cluster->place, CFG_CRASH_ADMIT_LEARNER);
     const Etcd__MemberAddResponse *added = (const void *)answer->message;
     struct atl_buf members ATL_BUF_AT_EXIT = {0};
     for (size_t i = 0; i < added->n_members; i++) {
@@ -433,6 +464,17 @@ static void admit(struct admission *admission)
 {
     struct atl_error error = {0};
     struct atl_buf url ATL_BUF_AT_EXIT = {0};
+    struct cfg_rotation rotation;
+    if (cfg_cluster_membership(admission->cluster) == NULL || admission->wish == NULL) {
+        (void)atl_fail(&error, ATL_E_STATE, NULL, "this node is in no cluster");
+        refuse(admission, &error);
+        return;
+    }
+    cfg_rotation_read(admission->cluster, admission->arena, &rotation);
+    if (rotation.phase != CFG_ROTATION_DONE) { /* what it would get is not believed for long */
+        answer_busy(admission, "the secrets of the cluster are being changed");
+        return;
+    }
     if (check(admission, &error) != ATL_OK || fill_files(admission, &error) != ATL_OK) {
         refuse(admission, &error);
         return;
@@ -448,10 +490,6 @@ static struct admission *begin(struct cfg *cfg, struct atl_request *request, con
                                const Atoll__Cluster__V1__NewNode *wish)
 {
     struct atl_arena *arena = atl_request_arena(request);
-    if (cfg_cluster_membership(cfg->cluster) == NULL || wish == NULL) {
-        cfg_refuse(request, ATL_E_STATE, NULL, "this node is in no cluster");
-        return NULL;
-    }
     struct admission *admission = atl_arena_new(arena, struct admission);
     *admission = (struct admission){
         .cluster = cfg->cluster, .request = request, .arena = arena, .node = node, .wish = wish};
@@ -462,9 +500,7 @@ static struct admission *begin(struct cfg *cfg, struct atl_request *request, con
 void cfg_handle_add_node(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Cluster__V1__AddNodeRequest *wish = (const void *)input;
-    struct admission *admission = begin(user, request, wish->node, wish->new_node);
-    if (admission != NULL)
-        admit(admission);
+    admit(begin(user, request, wish->node, wish->new_node));
 }
 
 void cfg_handle_admit_node(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -472,8 +508,6 @@ void cfg_handle_admit_node(struct atl_request *request, const ProtobufCMessage *
     const Atoll__Cluster__V1__AdmitNodeRequest *wish = (const void *)input;
     struct atl_error error = {0};
     struct admission *admission = begin(user, request, wish->node, wish->new_node);
-    if (admission == NULL)
-        return;
     if (check_token(admission, wish->secret, &error) != ATL_OK)
         refuse(admission, &error);
     else

@@ -49,8 +49,6 @@ struct cfg_compare cfg_cluster_unchanged(const struct cfg_cluster *cluster, cons
         .kind = CFG_AT_REVISION, .path = path, .epoch = tree->epoch, .number = file->number};
 }
 
-static void reload(struct cfg_cluster *cluster);
-
 static void on_reloaded(const struct atl_process_end *end, void *user)
 {
     struct cfg_cluster *cluster = user;
@@ -63,10 +61,10 @@ static void on_reloaded(const struct atl_process_end *end, void *user)
             atl_log(ATL_ERROR, "corosync-not-restarted", "%s", error.text);
     }
     if (cluster->reload_again)
-        reload(cluster);
+        cfg_cluster_reload(cluster);
 }
 
-static void reload(struct cfg_cluster *cluster)
+void cfg_cluster_reload(struct cfg_cluster *cluster)
 {
     static const char *const argv[] = {"corosync-cfgtool", "-R", NULL};
     struct atl_error error = {0};
@@ -95,18 +93,6 @@ static void keep_endpoints(struct cfg_cluster *cluster, const struct cfg_corosyn
         cluster->conf = kept;
 }
 
-/* The others took this node out: it is alone again, with a tree of its own that is new. */
-static void leave(struct cfg_cluster *cluster)
-{
-    struct atl_error error = {0};
-    atl_log(ATL_WARNING, "removed", "this node was removed from cluster '%s'; it is alone from now on",
-            cluster->conf.cluster);
-    if (cfg_place_leave(&cluster->place, "this node was removed from the cluster", &error) != ATL_OK)
-        atl_log(ATL_ERROR, "not-left", "%s", error.text);
-    cluster->left = true;
-    atl_loop_stop(cluster->cfg->loop);
-}
-
 /* Our own copy follows the tree; corosync reads it when it differs. */
 static void place_conf(struct cfg_cluster *cluster, const struct cfg_file *file)
 {
@@ -120,7 +106,7 @@ static void place_conf(struct cfg_cluster *cluster, const struct cfg_file *file)
         return;
     }
     if (cfg_corosync_find(&conf, cluster->place.node) == NULL) {
-        leave(cluster);
+        cfg_cluster_leave(cluster, "the others took this node out of cluster");
         return;
     }
     keep_endpoints(cluster, &conf);
@@ -137,7 +123,7 @@ static void place_conf(struct cfg_cluster *cluster, const struct cfg_file *file)
         return;
     }
     atl_log(ATL_NOTICE, "corosync-conf", "version %" PRIu64 " with %zu nodes", conf.version, conf.count);
-    reload(cluster);
+    cfg_cluster_reload(cluster);
 }
 
 static void on_change(const char *path, const struct cfg_file *file, void *user)
@@ -248,6 +234,7 @@ static void on_tick(void *user)
     char record[CFG_PATH_MAX];
     bool writable = false;
     (void)cfg_store_age(cluster->cfg->store, &writable);
+    cfg_rotate_tick(cluster->rotate, writable);
     if (!writable)
         return;
     (void)snprintf(record, sizeof record, ATL_DIRECTORY_PREFIX "%s", cluster->place.node);
@@ -268,6 +255,7 @@ static void open_member(struct cfg_cluster *cluster)
     const struct cfg_file *file = cfg_tree_get(cfg_store_tree(cfg->store), CFG_COROSYNC_CONF);
     if (file != NULL)
         place_conf(cluster, file);
+    cluster->rotate = cfg_rotate_new(cluster);
     cfg_store_on_commit(cfg->store, on_change, NULL, cluster);
     cluster->tick = atl_loop_timer(cfg->loop, 0, TICK, on_tick, cluster);
 }
@@ -323,8 +311,10 @@ void cfg_cluster_close(struct cfg_cluster **pointer)
     if (cluster == NULL)
         return;
     atl_timer_free(cluster->tick);
+    atl_timer_free(cluster->ending);
     if (cluster->call != NULL)
         atl_etcd_cancel(cluster->call);
+    cfg_rotate_free(&cluster->rotate);
     atl_process_free(cluster->reload);
     if (cluster->members != NULL)
         atl_members_close(&cluster->members);

@@ -48,6 +48,8 @@ void cfg_cluster_close(struct cfg_cluster **cluster);
 
 /* NULL while the node is alone. */
 const struct atl_membership *cfg_cluster_membership(const struct cfg_cluster *cluster);
+/* The phase of the change of the secrets that all nodes share (core/rotation.h), as text. */
+const char *cfg_cluster_secrets(const struct cfg_cluster *cluster);
 void cfg_serve_cluster_config(struct cfg *cfg);
 
 #endif

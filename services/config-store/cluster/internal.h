@@ -5,6 +5,8 @@
 #include "atoll/cluster/v1/config.atl.h"
 #include "atoll/cluster/v1/work.pb-c.h"
 #include "cluster/cluster.h"
+#include "cluster/crash.h"
+#include "cluster/secrets.h"
 #include "etcd/etcd.h"
 #include "io/process.h"
 #include "io/task.h"
@@ -12,6 +14,21 @@
 #define CFG_JOIN_FOLDER    ".state/join/"    /* tokens */
 #define CFG_JOINING_FOLDER ".state/joining/" /* nodes whose etcd is a learner */
 #define CFG_JOIN_DEADLINE  60                /* seconds until a learner is taken out again */
+
+#define CFG_ROTATION       ".state/rotation"
+#define CFG_ROTATED_FOLDER ".state/rotated/"
+
+/* One question to another node for the secrets that all share. */
+struct cfg_asking {
+    struct atl_call *call; /* NULL: none is on its way */
+    /* error, secrets: borrowed; secrets: with ATL_OK, empty but for their generation when there are no newer
+     */
+    void (*fn)(enum atl_code code, const struct atl_error *error, const struct cfg_secrets *secrets,
+               void *user);
+    void *user;
+};
+
+struct cfg_rotate; /* rotate.c */
 
 struct cfg_cluster {
     struct cfg *cfg;
@@ -26,7 +43,10 @@ struct cfg_cluster {
     struct atl_arena arena;     /* of the tick's call */
     struct atl_process *reload; /* of corosync */
     bool reload_again;
-    bool left; /* removed: config-store is to begin anew, alone */
+    struct cfg_rotate *rotate;
+    bool left;                   /* removed: config-store is to begin anew, alone */
+    struct atl_request *leaving; /* whoever wants that; NULL: nobody */
+    struct atl_timer *ending;
 };
 
 /* corosync.conf of the tree. Errors: ATL_E_STATE the node is alone; ATL_E_INVALID. */
@@ -43,6 +63,34 @@ atl_handler_fn cfg_handle_admit_node;
 atl_handler_fn cfg_handle_make_join_token;
 /* remove.c */
 atl_handler_fn cfg_handle_remove_node;
+atl_handler_fn cfg_handle_take_out;
+/* leave.c */
+atl_handler_fn cfg_handle_leave;
+/* The node is alone from now on; config-store begins anew. why: "... cluster", its name follows. */
+void cfg_cluster_leave(struct cfg_cluster *cluster, const char *why);
+/* peers.c */
+void cfg_serve_peers(struct cfg *cfg);
+struct cfg_asked {
+    const char *node;
+    uint64_t generation; /* 0: those that are used there */
+    bool newer;          /* only if they are newer than ours */
+};
+/* asking->fn is called once. Errors: ATL_E_IO our key. */
+ATL_MUST_CHECK enum atl_code cfg_ask_secrets(struct cfg_asking *asking, struct cfg_cluster *cluster,
+                                             const struct cfg_asked *asked, struct atl_error *err);
+
+/* rotate.c: replaces the secrets that all share; renews certificates. */
+struct cfg_rotate *cfg_rotate_new(struct cfg_cluster *cluster);
+void cfg_rotate_free(struct cfg_rotate **rotate);
+void cfg_rotate_tick(struct cfg_rotate *rotate, bool writable);
+/* How far the cluster is; texts in the arena. */
+void cfg_rotation_read(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                       struct cfg_rotation *ret_rotation);
+/* The operation that begins another generation, made by this node. */
+struct cfg_op cfg_rotation_begin_op(const struct cfg_cluster *cluster, struct atl_arena *arena);
+/* Runs corosync's reload, now or after the one that runs. */
+void cfg_cluster_reload(struct cfg_cluster *cluster);
+
 /* joining.c: promotes learners, or takes them out again. */
 void cfg_joining_tick(struct cfg_cluster *cluster);
 

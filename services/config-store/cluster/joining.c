@@ -85,6 +85,8 @@ static void on_promoted(const struct atl_etcd_answer *answer, void *user)
     struct joining *joining = user;
     struct cfg_cluster *cluster = joining->cluster;
     cluster->call = NULL;
+    if (answer->code == ATL_OK)
+        cfg_crash_at(&cluster->place, CFG_CRASH_ADMIT_PROMOTED);
     if (answer->code == ATL_OK || ends_with(answer->error.text, "can only promote a learner member")) {
         settle(joining, true);
     } else if (ends_with(answer->error.text, "member not found")) {

@@ -7,8 +7,15 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <string.h>
+#include <time.h>
 
-enum { CA_DAYS = 7300, NODE_DAYS = 3650, SERIAL_BYTES = 16, DAY_SECONDS = 86400, CLOCK_SKEW = 300 };
+#include "core/rotation.h"
+
+enum { SERIAL_BYTES = 16, CLOCK_SKEW = 300 };
+#define CA_SECONDS (INT64_C(7300) * 86400)
+
+const struct cfg_pki_authority cfg_pki_current = {.key = "ca.key", .cert = "etcd/ca.pem"};
+const struct cfg_pki_authority cfg_pki_next = {.key = "next/ca.key", .cert = "next/ca.pem"};
 
 static void free_key(EVP_PKEY **key)
 {
@@ -92,16 +99,16 @@ static bool set_serial(X509 *cert)
     return ok;
 }
 
-/* A certificate without extensions and signature. */
-static X509 *new_cert(EVP_PKEY *key, const char *name, long days)
+/* A certificate without extensions and signature. It begins a little ago, for clocks differ. */
+static X509 *new_cert(EVP_PKEY *key, const char *name, int64_t seconds)
 {
+    long skew = seconds / 10 < CLOCK_SKEW ? (long)(seconds / 10) : CLOCK_SKEW;
     X509 *cert = X509_new();
     X509_NAME *subject = cert != NULL ? X509_get_subject_name(cert) : NULL;
     bool ok =
         subject != NULL && X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
-        X509_gmtime_adj(X509_getm_notBefore(cert), -CLOCK_SKEW) != NULL &&
-        X509_gmtime_adj(X509_getm_notAfter(cert), days * DAY_SECONDS) != NULL &&
-        X509_set_pubkey(cert, key) == 1 &&
+        X509_gmtime_adj(X509_getm_notBefore(cert), -skew) != NULL &&
+        X509_gmtime_adj(X509_getm_notAfter(cert), (long)seconds) != NULL && X509_set_pubkey(cert, key) == 1 &&
         X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *)name, -1, -1, 0) == 1;
     if (ok)
         return cert;
@@ -109,11 +116,11 @@ static X509 *new_cert(EVP_PKEY *key, const char *name, long days)
     return NULL;
 }
 
-enum atl_code cfg_pki_make_ca(const struct cfg_place *place, const char *cluster, struct atl_error *err)
+enum atl_code cfg_pki_make_ca(const struct cfg_place *place, const struct cfg_pki_authority *authority,
+                              const char *name, struct atl_error *err)
 {
-    char *name ATL_FREE_AT_EXIT = atl_format("Atoll cluster %s", cluster);
     EVP_PKEY *key KEY_AT_EXIT = EVP_EC_gen("P-256");
-    X509 *cert CERT_AT_EXIT = key != NULL ? new_cert(key, name, CA_DAYS) : NULL;
+    X509 *cert CERT_AT_EXIT = key != NULL ? new_cert(key, name, CA_SECONDS) : NULL;
     struct atl_buf pem ATL_BUF_AT_EXIT = {0};
     bool made = cert != NULL && X509_set_issuer_name(cert, X509_get_subject_name(cert)) == 1 &&
                 add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
@@ -122,25 +129,30 @@ enum atl_code cfg_pki_make_ca(const struct cfg_place *place, const char *cluster
                 X509_sign(cert, key, EVP_sha256()) > 0 && cert_to_pem(cert, &pem);
     if (!made)
         return failed(err, "the cluster's authority");
-    enum atl_code code = write_key(place, "ca.key", key, err);
-    return code == ATL_OK ? cfg_place_write(place, "etcd/ca.pem", &pem, err) : code;
+    enum atl_code code = write_key(place, authority->key, key, err);
+    return code == ATL_OK ? cfg_place_write(place, authority->cert, &pem, err) : code;
+}
+
+static enum atl_code request_with(EVP_PKEY *key, struct atl_buf *ret_csr, struct atl_error *err)
+{
+    X509_REQ *request REQUEST_AT_EXIT = X509_REQ_new();
+    if (request == NULL || X509_REQ_set_pubkey(request, key) != 1 ||
+        X509_REQ_sign(request, key, EVP_sha256()) <= 0)
+        return failed(err, "a request for a certificate");
+    BIO *bio = BIO_new(BIO_s_mem());
+    return take_bio(bio, bio != NULL && PEM_write_bio_X509_REQ(bio, request) == 1, ret_csr)
+               ? ATL_OK
+               : failed(err, "a request for a certificate");
 }
 
 enum atl_code cfg_pki_make_request(const struct cfg_place *place, struct atl_buf *ret_csr,
                                    struct atl_error *err)
 {
     EVP_PKEY *key KEY_AT_EXIT = EVP_EC_gen("P-256");
-    X509_REQ *request REQUEST_AT_EXIT = X509_REQ_new();
-    if (key == NULL || request == NULL || X509_REQ_set_pubkey(request, key) != 1 ||
-        X509_REQ_sign(request, key, EVP_sha256()) <= 0)
-        return failed(err, "a request for a certificate");
+    if (key == NULL)
+        return failed(err, "a key");
     enum atl_code code = write_key(place, "etcd/node.key", key, err);
-    if (code != ATL_OK)
-        return code;
-    BIO *bio = BIO_new(BIO_s_mem());
-    return take_bio(bio, bio != NULL && PEM_write_bio_X509_REQ(bio, request) == 1, ret_csr)
-               ? ATL_OK
-               : failed(err, "a request for a certificate");
+    return code == ATL_OK ? request_with(key, ret_csr, err) : code;
 }
 
 /* --- signing --- */
@@ -161,6 +173,18 @@ static X509 *read_cert(const char *pem)
     return cert;
 }
 
+enum atl_code cfg_pki_request(const struct cfg_place *place, struct atl_buf *ret_csr, struct atl_error *err)
+{
+    struct atl_buf pem ATL_BUF_AT_EXIT = {0};
+    enum atl_code code = cfg_place_read(place, "etcd/node.key", &pem, err);
+    if (code != ATL_OK)
+        return code;
+    EVP_PKEY *key KEY_AT_EXIT = read_key(pem.data);
+    explicit_bzero(pem.data, pem.capacity);
+    return key != NULL ? request_with(key, ret_csr, err)
+                       : atl_fail(err, ATL_E_IO, NULL, "etcd/node.key holds no key");
+}
+
 static X509_REQ *read_request(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, -1);
@@ -169,10 +193,17 @@ static X509_REQ *read_request(const char *pem)
     return request;
 }
 
-static enum atl_code sign(EVP_PKEY *ca_key, X509 *ca, EVP_PKEY *subject_key,
+struct signing {
+    EVP_PKEY *key;
+    X509 *ca;
+    int64_t life_s;
+};
+
+static enum atl_code sign(const struct signing *signing, EVP_PKEY *subject_key,
                           const struct cfg_pki_subject *subject, struct atl_buf *ret_cert)
 {
-    X509 *cert CERT_AT_EXIT = new_cert(subject_key, subject->node, NODE_DAYS);
+    X509 *ca = signing->ca;
+    X509 *cert CERT_AT_EXIT = new_cert(subject_key, subject->node, signing->life_s);
     char *names ATL_FREE_AT_EXIT = atl_format("DNS:%s,IP:%s,IP:127.0.0.1", subject->node, subject->address);
     bool made = cert != NULL && X509_set_issuer_name(cert, X509_get_subject_name(ca)) == 1 &&
                 add_extension(cert, ca, NID_basic_constraints, "critical,CA:FALSE") &&
@@ -181,32 +212,57 @@ static enum atl_code sign(EVP_PKEY *ca_key, X509 *ca, EVP_PKEY *subject_key,
                 add_extension(cert, ca, NID_subject_key_identifier, "hash") &&
                 add_extension(cert, ca, NID_authority_key_identifier, "keyid") &&
                 add_extension(cert, ca, NID_subject_alt_name, names) &&
-                X509_sign(cert, ca_key, EVP_sha256()) > 0 && cert_to_pem(cert, ret_cert);
+                X509_sign(cert, signing->key, EVP_sha256()) > 0 && cert_to_pem(cert, ret_cert);
     return made ? ATL_OK : ATL_E_INTERNAL;
 }
 
-enum atl_code cfg_pki_sign(const struct cfg_place *place, const char *csr,
-                           const struct cfg_pki_subject *subject, struct atl_buf *ret_cert,
+enum atl_code cfg_pki_sign(const struct cfg_place *place, const struct cfg_pki_authority *authority,
+                           const char *csr, const struct cfg_pki_subject *subject, struct atl_buf *ret_cert,
                            struct atl_error *err)
 {
     struct atl_buf key_pem ATL_BUF_AT_EXIT = {0};
     struct atl_buf ca_pem ATL_BUF_AT_EXIT = {0};
-    if (cfg_place_read(place, "ca.key", &key_pem, NULL) != ATL_OK)
-        return atl_fail(
-            err, ATL_E_STATE, NULL,
-            "the key of the cluster's authority is not on this node; ask the node where the cluster "
-            "was created");
-    enum atl_code code = cfg_place_read(place, "etcd/ca.pem", &ca_pem, err);
+    atl_assert(place->life_s > 0);
+    if (cfg_place_read(place, authority->key, &key_pem, NULL) != ATL_OK)
+        return atl_fail(err, ATL_E_STATE, NULL,
+                        "the key of the cluster's authority is not on this node; ask one of the first three");
+    enum atl_code code = cfg_place_read(place, authority->cert, &ca_pem, err);
     if (code != ATL_OK)
         return code;
     EVP_PKEY *ca_key KEY_AT_EXIT = read_key(key_pem.data);
     explicit_bzero(key_pem.data, key_pem.capacity);
     X509 *ca CERT_AT_EXIT = read_cert(ca_pem.data);
     if (ca_key == NULL || ca == NULL)
-        return atl_fail(err, ATL_E_IO, NULL, "ca.key or etcd/ca.pem cannot be read");
+        return atl_fail(err, ATL_E_IO, NULL, "%s or %s cannot be read", authority->key, authority->cert);
     X509_REQ *request REQUEST_AT_EXIT = read_request(csr);
     EVP_PKEY *subject_key = request != NULL ? X509_REQ_get0_pubkey(request) : NULL;
     if (subject_key == NULL || X509_REQ_verify(request, subject_key) != 1)
         return atl_fail(err, ATL_E_INVALID, "csr", "this is no request for a certificate");
-    return sign(ca_key, ca, subject_key, subject, ret_cert) == ATL_OK ? ATL_OK : failed(err, "a certificate");
+    const struct signing signing = {.key = ca_key, .ca = ca, .life_s = place->life_s};
+    return sign(&signing, subject_key, subject, ret_cert) == ATL_OK ? ATL_OK : failed(err, "a certificate");
+}
+
+/* --- how long --- */
+
+static bool to_seconds(const ASN1_TIME *time, int64_t *ret_seconds)
+{
+    struct tm parts;
+    if (time == NULL || ASN1_TIME_to_tm(time, &parts) != 1)
+        return false;
+    *ret_seconds = timegm(&parts);
+    return true;
+}
+
+bool cfg_pki_due(const struct cfg_place *place, const char *name, int64_t now)
+{
+    struct atl_buf pem ATL_BUF_AT_EXIT = {0};
+    int64_t from = 0;
+    int64_t to = 0;
+    if (cfg_place_read(place, name, &pem, NULL) != ATL_OK)
+        return true;
+    X509 *cert CERT_AT_EXIT = read_cert(pem.data);
+    if (cert == NULL || !to_seconds(X509_get0_notBefore(cert), &from) ||
+        !to_seconds(X509_get0_notAfter(cert), &to))
+        return true;
+    return cfg_renewal_due(from, to, now);
 }

@@ -138,7 +138,9 @@ static enum atl_code ask_systemd(const char *name, enum cfg_slot_wish wish, stru
 {
     static const char *const verbs[] = {"start", "stop", "restart"};
     char *unit ATL_FREE_AT_EXIT = atl_format("atoll-%s.service", name);
-    const char *const argv[] = {"systemctl", verbs[wish], unit, NULL};
+    const char *argv[] = {"systemctl", verbs[wish], unit, NULL, NULL};
+    if (wish == CFG_SLOT_AGAIN) /* whoever wants that sees for himself when it is back */
+        argv[3] = "--no-block";
     return atl_process_run(
         &(const struct atl_process_options){.argv = argv, .capture = 4096, .timeout = SLOT_LIMIT}, NULL, NULL,
         err);
@@ -184,6 +186,21 @@ enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name, enum
                            name);
 }
 
+pid_t cfg_slot_pid(const struct cfg_place *place, const char *name)
+{
+    if (place->supervisor == NULL)
+        return 0;
+    char *path ATL_FREE_AT_EXIT = atl_format("%s/%s/supervise/pid", place->supervisor, name);
+    FILE *file = fopen(path, "re");
+    int pid = 0;
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%d", &pid) != 1)
+        pid = 0;
+    (void)fclose(file);
+    return pid;
+}
+
 enum atl_code cfg_place_leave(const struct cfg_place *place, const char *why, struct atl_error *err)
 {
     cfg_place_remove(place, CFG_CLUSTER_FILE);
@@ -198,8 +215,11 @@ enum atl_code cfg_place_leave(const struct cfg_place *place, const char *why, st
         code = cfg_place_empty(place, "etcd", err);
     if (code == ATL_OK)
         code = cfg_place_empty(place, "corosync", err);
+    if (code == ATL_OK)
+        code = cfg_place_empty(place, "next", err);
     cfg_place_remove(place, "ca.key");
-    static const char *const kept[] = {CFG_SEAL_FILE, "last.db", "last.db-wal", "last.db-shm"};
+    static const char *const kept[] = {CFG_SEAL_FILE, CFG_GENERATION_FILE, "last.db", "last.db-wal",
+                                       "last.db-shm"};
     for (size_t i = 0; i < ATL_COUNT(kept); i++)
         cfg_place_remove(place, kept[i]);
     return code;

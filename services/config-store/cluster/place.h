@@ -8,12 +8,18 @@
 #include "pure/arena.h"
 
 #define CFG_CLUSTER_FILE "cluster.conf"
+/* Which generation of shared secrets this node uses (cluster/secrets.h). */
+#define CFG_GENERATION_FILE "secrets"
+/* A tree that takes the place of tree.db at the next start of a node alone. */
+#define CFG_RESTORE_FILE "restore.db"
 #define CFG_SEAL_FILE    "priv.key" /* what priv/ is encrypted with; the same on all nodes, never in etcd */
 
 struct cfg_place {
     const char *dir;        /* config-store's own folder */
     const char *supervisor; /* runit's folder of services; NULL: systemd */
     const char *node;
+    int64_t life_s;         /* of the certificates that are signed here */
+    const char *crash_file; /* for tests (cluster/crash.h); NULL: always */
 };
 
 /* DIR/NAME, in the arena. */
@@ -36,11 +42,15 @@ ATL_MUST_CHECK enum atl_code cfg_place_conf(const struct cfg_place *place, struc
 ATL_MUST_CHECK enum atl_code cfg_place_set_conf(const struct cfg_place *place,
                                                 const struct cfg_cluster_conf *conf, struct atl_error *err);
 
+#define CFG_CERTIFICATE_LIFE INT64_C(31536000) /* seconds; a year */
+
 /* "etcd" or "corosync" is to run, to end, or to begin anew. Ending is waited for. Blocks, up to 15 s.
  * Errors: ATL_E_UNAVAILABLE the supervisor does not do it. */
 enum cfg_slot_wish { CFG_SLOT_UP, CFG_SLOT_DOWN, CFG_SLOT_AGAIN };
 ATL_MUST_CHECK enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name,
                                           enum cfg_slot_wish wish, struct atl_error *err);
+/* Its process now; 0: none, or only systemd knows. */
+pid_t cfg_slot_pid(const struct cfg_place *place, const char *name);
 
 /* The node is alone again: both places down, everything of the cluster gone. What was written for the next
  * start (`why`, NULL: nothing) is kept. Errors: of the parts. */

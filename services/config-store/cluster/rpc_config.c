@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cluster/internal.h"
+#include "core/backup.h"
 #include "view.h"
 
 enum { API_VERSION = 1, HEX_DIGEST = 64 };
@@ -37,6 +38,10 @@ static Atoll__Cluster__V1__ClusterWork *new_work(struct cfg *cfg, const char *co
     work->state_dir = atl_arena_strdup(arena, cfg->program->state_dir);
     work->run_dir = atl_arena_strdup(arena, cfg->program->run_dir);
     work->user = cfg->cluster->user;
+    if (cfg->cluster->place.crash_file != NULL)
+        work->crash_file = atl_arena_strdup(arena, cfg->cluster->place.crash_file);
+    work->has_certificate_life = true;
+    work->certificate_life = cfg->cluster->place.life_s;
     if (cfg->cluster->place.supervisor != NULL)
         work->supervisor = atl_arena_strdup(arena, cfg->cluster->place.supervisor);
     work->link = atl_arena_array(arena, char *, CFG_LINKS_MAX);
@@ -199,13 +204,39 @@ static void handle_join_token(struct atl_request *request, const ProtobufCMessag
     begin_task(user, request, "clusterjoin", work);
 }
 
+/* A task about one file of this node. */
+static void begin_file_task(struct cfg *cfg, struct atl_request *request, const char *type, const char *file)
+{
+    static const char *const no_links[CFG_LINKS_MAX] = {NULL};
+    if (!cfg_backup_name_valid(file)) {
+        cfg_refuse(request, ATL_E_INVALID, "file", "'%s' is no name of a backup", file);
+        return;
+    }
+    Atoll__Cluster__V1__ClusterWork *work = new_work(cfg, no_links, atl_request_arena(request));
+    work->file = atl_arena_strdup(atl_request_arena(request), file);
+    begin_task(cfg, request, type, work);
+}
+
+static void handle_backup(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    begin_file_task(user, request, "clusterbackup",
+                    ((const Atoll__Cluster__V1__BackupTreeRequest *)input)->file);
+}
+
+static void handle_restore(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    begin_file_task(user, request, "clusterrestore",
+                    ((const Atoll__Cluster__V1__RestoreTreeRequest *)input)->file);
+}
+
 /* --- reading --- */
 
 static void handle_index(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     (void)input;
     (void)user;
-    static const char *const names[] = {"apiversion", "join", "nodes", "qdevice", "token", "totem"};
+    static const char *const names[] = {"apiversion", "backup",  "join",  "leave", "nodes",
+                                        "qdevice",    "restore", "token", "totem"};
     struct atl_arena *arena = atl_request_arena(request);
     Atoll__Cluster__V1__ListConfigReply reply = ATOLL__CLUSTER__V1__LIST_CONFIG_REPLY__INIT;
     reply.entry = atl_arena_array(arena, Atoll__Cluster__V1__ConfigRow *, ATL_COUNT(names));
@@ -365,13 +396,17 @@ void cfg_serve_cluster_config(struct cfg *cfg)
         {"AddNode", cfg_handle_add_node},
         {"AdmitNode", cfg_handle_admit_node},
         {"RemoveNode", cfg_handle_remove_node},
+        {"LeaveCluster", cfg_handle_leave},
         {"GetJoinInfo", handle_join_info},
         {"JoinCluster", handle_join},
         {"JoinWithToken", handle_join_token},
         {"MakeJoinToken", cfg_handle_make_join_token},
+        {"BackupTree", handle_backup},
+        {"RestoreTree", handle_restore},
         {"GetTotem", handle_totem},
         {"GetQdevice", handle_qdevice},
         {"GetApiVersion", handle_api_version},
     };
     atl_bus_serve(cfg->bus, &atl_svc_cluster_v1_ClusterConfig, handlers, ATL_COUNT(handlers), cfg);
+    cfg_serve_peers(cfg);
 }

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cluster/ask.h"
 #include "cluster/cluster.h"
+#include "cluster/crash.h"
 #include "drivers/etcd_move.h"
 #include "io/log.h"
 
@@ -42,6 +44,21 @@ static void put_aside(const struct cfg_place *place, const char *folder)
     }
 }
 
+/* A restore on a node alone: the tree that is to be is there as a whole. */
+static void take_restored(const struct cfg_place *place)
+{
+    char *from ATL_FREE_AT_EXIT = atl_format("%s/%s", place->dir, CFG_RESTORE_FILE);
+    char *to ATL_FREE_AT_EXIT = atl_format("%s/tree.db", place->dir);
+    if (access(from, F_OK) != 0)
+        return;
+    put_aside(place, "before-restore");
+    if (rename(from, to) != 0)
+        atl_log(ATL_ERROR, "tree-not-restored", "'%s' cannot be moved to '%s'", from, to);
+    else
+        atl_log(ATL_NOTICE, "tree-restored",
+                "the tree is another one now; the one before is in before-restore/");
+}
+
 static enum atl_code places_up(const struct cfg_place *place, struct atl_error *err)
 {
     enum atl_code code = cfg_slot_set(place, "etcd", CFG_SLOT_UP, err);
@@ -49,6 +66,14 @@ static enum atl_code places_up(const struct cfg_place *place, struct atl_error *
 }
 
 /* --- create --- */
+
+static_assert(CFG_CRASH_MOVE_SWITCHED - CFG_CRASH_MOVE_CLEANED == CFG_MOVE_SWITCHED, "a point for each step");
+
+static bool on_step(enum cfg_move_step step, void *user)
+{
+    cfg_crash_at(user, (enum cfg_crash_point)(CFG_CRASH_MOVE_CLEANED + step));
+    return true;
+}
 
 static enum atl_code move_tree(struct cfg_cluster_start *start, struct atl_loop *loop,
                                const struct cfg_engine_choice *choice, struct atl_error *err)
@@ -62,8 +87,12 @@ static enum atl_code move_tree(struct cfg_cluster_start *start, struct atl_loop 
                                       &sqlite, err);
     if (code != ATL_OK)
         return code;
-    const struct cfg_move_options move = {
-        .to = &chosen.options, .driver = &cfg_engine_sqlite, .engine = sqlite, .timeout = MOVE_TIMEOUT};
+    const struct cfg_move_options move = {.to = &chosen.options,
+                                          .driver = &cfg_engine_sqlite,
+                                          .engine = sqlite,
+                                          .timeout = MOVE_TIMEOUT,
+                                          .step = on_step,
+                                          .user = &start->place};
     code = cfg_etcd_move(&move, &epoch, err);
     cfg_engine_sqlite.close(sqlite);
     return code;
@@ -74,6 +103,7 @@ static enum atl_code finish_create(struct cfg_cluster_start *start, struct atl_l
 {
     struct atl_error why = {0};
     const struct cfg_engine_choice alone = *choice;
+    cfg_crash_at(&start->place, CFG_CRASH_MOVE_STARTED);
     choose(start, choice);
     enum atl_code code = places_up(&start->place, &why);
     if (code == ATL_OK)
@@ -86,6 +116,7 @@ static enum atl_code finish_create(struct cfg_cluster_start *start, struct atl_l
     }
     start->conf.state = CFG_MEMBER;
     code = cfg_place_set_conf(&start->place, &start->conf, err);
+    cfg_crash_at(&start->place, CFG_CRASH_MOVE_MEMBER);
     if (code == ATL_OK)
         put_aside(&start->place, "before-cluster");
     return code;
@@ -117,6 +148,8 @@ enum atl_code cfg_cluster_begin(struct cfg_cluster_start *start, struct atl_loop
                                 struct cfg_engine_choice *choice, struct atl_error *err)
 {
     enum atl_code code = cfg_place_conf(&start->place, &start->conf, err);
+    if (code == ATL_OK && start->conf.state == CFG_ALONE)
+        take_restored(&start->place);
     if (code != ATL_OK || start->conf.state == CFG_ALONE)
         return code;
     if (start->conf.state == CFG_MOVING)
@@ -365,7 +398,9 @@ enum atl_code cfg_cluster_finish(struct cfg *cfg, struct cfg_cluster_start *star
     struct bringing bringing = {.cfg = cfg, .folder = "before-join", .place = &start->place};
     struct atl_error why = {0};
     (void)snprintf(bringing.prefix, sizeof bringing.prefix, "nodes/%s/", cfg->program->node);
+    cfg_crash_at(&start->place, CFG_CRASH_BRING_STARTED);
     enum atl_code code = bring_all(&bringing, &why);
+    cfg_crash_at(&start->place, CFG_CRASH_BRING_STORED);
     cfg_tree_done(&bringing.old);
     if (code == ATL_E_UNAVAILABLE) /* no quorum now: the next start tries again */
         return atl_fail(err, code, NULL, "%s", why.text);
@@ -376,6 +411,7 @@ enum atl_code cfg_cluster_finish(struct cfg *cfg, struct cfg_cluster_start *star
     }
     start->conf.state = CFG_MEMBER;
     code = cfg_place_set_conf(&start->place, &start->conf, err);
+    cfg_crash_at(&start->place, CFG_CRASH_BRING_MEMBER);
     if (code == ATL_OK)
         put_aside(&start->place, bringing.folder);
     return code;

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
-#include <openssl/rand.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +16,7 @@
 #define ETCD_TIMEOUT    (30 * ATL_SECOND)
 #define RESTART_TIMEOUT (90 * ATL_SECOND)
 #define QUORUM_TIMEOUT  (30 * ATL_SECOND)
-enum { AUTHKEY_BYTES = 256, PAUSE_US = 100000 };
+enum { PAUSE_US = 100000 };
 
 /* --- addresses --- */
 
@@ -133,7 +132,7 @@ static pid_t ready_pid(const struct cfg_work *work)
     return pid > 0 && kill(pid, 0) == 0 ? pid : 0;
 }
 
-enum atl_code cfg_work_restart(struct cfg_work *work, struct atl_error *err)
+enum atl_code cfg_work_begin_anew(struct cfg_work *work, struct atl_error *err)
 {
     atl_task_log(work->task, "config-store begins anew");
     pid_t old = ready_pid(work);
@@ -142,20 +141,25 @@ enum atl_code cfg_work_restart(struct cfg_work *work, struct atl_error *err)
     atl_ns deadline = atl_clock_monotonic() + RESTART_TIMEOUT;
     while (atl_clock_monotonic() < deadline) {
         pid_t now = ready_pid(work);
-        struct cfg_cluster_conf conf;
-        if (now == 0 || now == old || cfg_place_conf(&work->place, &conf, NULL) != ATL_OK) {
-            (void)usleep(PAUSE_US);
-            continue;
-        }
-        if (conf.state == CFG_MEMBER)
+        if (now != 0 && now != old)
             return ATL_OK;
-        struct atl_buf why ATL_BUF_AT_EXIT = {0};
-        if (cfg_place_read(&work->place, "cluster.why", &why, NULL) != ATL_OK || why.length == 0)
-            return atl_fail(err, ATL_E_STATE, NULL, "config-store is %s",
-                            cfg_cluster_state_to_text(conf.state));
-        return atl_fail(err, ATL_E_STATE, NULL, "%s", why.data);
+        (void)usleep(PAUSE_US);
     }
     return atl_fail(err, ATL_E_DEADLINE, NULL, "config-store has not come back; see its log");
+}
+
+enum atl_code cfg_work_restart(struct cfg_work *work, struct atl_error *err)
+{
+    struct cfg_cluster_conf conf;
+    struct atl_buf why ATL_BUF_AT_EXIT = {0};
+    enum atl_code code = cfg_work_begin_anew(work, err);
+    if (code == ATL_OK)
+        code = cfg_place_conf(&work->place, &conf, err);
+    if (code != ATL_OK || conf.state == CFG_MEMBER)
+        return code;
+    if (cfg_place_read(&work->place, "cluster.why", &why, NULL) != ATL_OK || why.length == 0)
+        return atl_fail(err, ATL_E_STATE, NULL, "config-store is %s", cfg_cluster_state_to_text(conf.state));
+    return atl_fail(err, ATL_E_STATE, NULL, "%s", why.data);
 }
 
 void cfg_work_wait_quorum(struct cfg_work *work)
@@ -181,20 +185,20 @@ static enum atl_code make_files(struct cfg_work *work, struct cfg_corosync *conf
     struct atl_buf cert ATL_BUF_AT_EXIT = {0};
     struct atl_buf authkey ATL_BUF_AT_EXIT = {0};
     const struct cfg_pki_subject subject = {.node = work->spec->node, .address = work->address};
-    enum atl_code code = cfg_pki_make_ca(&work->place, conf->cluster, err);
+    char *name ATL_FREE_AT_EXIT = atl_format("Atoll cluster %s", conf->cluster);
+    enum atl_code code = cfg_pki_make_ca(&work->place, &cfg_pki_current, name, err);
     if (code == ATL_OK)
         code = cfg_seal_make_key(cfg_place_path(&work->place, CFG_SEAL_FILE, &work->arena), err);
     if (code == ATL_OK)
         code = cfg_pki_make_request(&work->place, &csr, err);
     if (code == ATL_OK)
-        code = cfg_pki_sign(&work->place, csr.data, &subject, &cert, err);
+        code = cfg_pki_sign(&work->place, &cfg_pki_current, csr.data, &subject, &cert, err);
     if (code == ATL_OK)
         code = cfg_place_write(&work->place, "etcd/node.pem", &cert, err);
+    if (code == ATL_OK)
+        code = cfg_secrets_authkey(&authkey, err);
     if (code != ATL_OK)
         return code;
-    if (RAND_bytes((unsigned char *)atl_buf_reserve(&authkey, AUTHKEY_BYTES), AUTHKEY_BYTES) != 1)
-        return atl_fail(err, ATL_E_INTERNAL, NULL, "no random bytes for corosync's key");
-    authkey.length = AUTHKEY_BYTES;
     return cfg_work_write(work, &(const struct cfg_work_texts){.corosync = conf, .authkey = &authkey}, err);
 }
 
@@ -225,23 +229,38 @@ static enum atl_code create_steps(struct cfg_work *work, struct atl_error *err)
     atl_task_progress(work->task, 0.1, "keys and certificates");
     atl_task_log(work->task, "cluster '%s', node '%s' at %s", spec->cluster, spec->node, work->address);
     code = make_files(work, &conf, err);
+    cfg_crash_at(&work->place, CFG_CRASH_CREATE_FILES);
     if (code == ATL_OK)
         code = start_places(work, err);
+    cfg_crash_at(&work->place, CFG_CRASH_CREATE_PLACES);
     if (code == ATL_OK)
         code = cfg_work_decide(work, CFG_MOVING, &conf, err);
     if (code != ATL_OK)
         return code;
+    cfg_crash_at(&work->place, CFG_CRASH_CREATE_DECIDED);
     atl_task_progress(work->task, 0.7, "the tree moves to etcd");
     return cfg_work_restart(work, err);
 }
 
+static enum atl_code need_no_member(const struct cfg_work *work, struct atl_error *err)
+{
+    struct cfg_cluster_conf conf;
+    enum atl_code code = cfg_place_conf(&work->place, &conf, err);
+    if (code == ATL_OK && conf.state == CFG_MEMBER)
+        code = atl_fail(err, ATL_E_STATE, NULL, "this node is in cluster '%s' already", conf.cluster);
+    return code;
+}
+
 static enum atl_code create_cluster(struct cfg_work *work, struct atl_error *err)
 {
-    enum atl_code code = cfg_work_address(work, NULL, err);
+    enum atl_code code = need_no_member(work, err);
+    if (code == ATL_OK)
+        code = cfg_work_address(work, NULL, err);
     if (code == ATL_OK)
         code = cfg_place_leave(&work->place, "", err); /* what an earlier try left */
     if (code != ATL_OK)
         return code;
+    cfg_crash_at(&work->place, CFG_CRASH_CREATE_WIPED);
     code = create_steps(work, err);
     struct cfg_cluster_conf conf;
     if (code == ATL_OK) {
@@ -264,13 +283,13 @@ static enum atl_code work_begin(struct cfg_work *work, const uint8_t *spec, size
     work->spec = atoll__cluster__v1__cluster_work__unpack(NULL, size, spec);
     if (work->spec == NULL)
         return atl_fail(err, ATL_E_INTERNAL, NULL, "the task's specification cannot be read");
-    work->place = (struct cfg_place){
-        .dir = work->spec->state_dir, .supervisor = work->spec->supervisor, .node = work->spec->node};
-    struct cfg_cluster_conf conf;
-    enum atl_code code = cfg_place_conf(&work->place, &conf, err);
-    if (code == ATL_OK && conf.state == CFG_MEMBER)
-        code = atl_fail(err, ATL_E_STATE, NULL, "this node is in cluster '%s' already", conf.cluster);
-    return code;
+    work->place = (struct cfg_place){.dir = work->spec->state_dir,
+                                     .supervisor = work->spec->supervisor,
+                                     .node = work->spec->node,
+                                     .crash_file = work->spec->crash_file,
+                                     .life_s = work->spec->has_certificate_life ? work->spec->certificate_life
+                                                                                : CFG_CERTIFICATE_LIFE};
+    return ATL_OK;
 }
 
 static enum atl_code run(struct atl_task *task, const uint8_t *spec, size_t size,
@@ -286,6 +305,12 @@ static enum atl_code run(struct atl_task *task, const uint8_t *spec, size_t size
     return code;
 }
 
+static enum atl_code join_cluster(struct cfg_work *work, struct atl_error *err)
+{
+    enum atl_code code = need_no_member(work, err);
+    return code == ATL_OK ? cfg_work_join(work, err) : code;
+}
+
 static enum atl_code task_create(struct atl_task *task, const uint8_t *spec, size_t size,
                                  struct atl_error *err)
 {
@@ -294,8 +319,23 @@ static enum atl_code task_create(struct atl_task *task, const uint8_t *spec, siz
 
 static enum atl_code task_join(struct atl_task *task, const uint8_t *spec, size_t size, struct atl_error *err)
 {
-    return run(task, spec, size, cfg_work_join, err);
+    return run(task, spec, size, join_cluster, err);
 }
 
-const struct atl_task_type cfg_cluster_tasks[] = {{"clustercreate", task_create}, {"clusterjoin", task_join}};
+static enum atl_code task_backup(struct atl_task *task, const uint8_t *spec, size_t size,
+                                 struct atl_error *err)
+{
+    return run(task, spec, size, cfg_work_backup, err);
+}
+
+static enum atl_code task_restore(struct atl_task *task, const uint8_t *spec, size_t size,
+                                  struct atl_error *err)
+{
+    return run(task, spec, size, cfg_work_restore, err);
+}
+
+const struct atl_task_type cfg_cluster_tasks[] = {{"clustercreate", task_create},
+                                                  {"clusterjoin", task_join},
+                                                  {"clusterbackup", task_backup},
+                                                  {"clusterrestore", task_restore}};
 const size_t cfg_cluster_task_count = ATL_COUNT(cfg_cluster_tasks);

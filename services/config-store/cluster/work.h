@@ -1,4 +1,5 @@
-/* Tasks "clustercreate" and "clusterjoin": everything up to the restart that changes the engine. */
+/* Tasks: "clustercreate" and "clusterjoin", everything up to the restart that changes the engine;
+ * "clusterbackup", "clusterrestore". */
 #ifndef CFG_CLUSTER_WORK_H
 #define CFG_CLUSTER_WORK_H
 

@@ -4,7 +4,8 @@
 
 #include "atoll/cluster/v1/work.pb-c.h"
 #include "cluster/ask.h"
-#include "cluster/pki.h"
+#include "cluster/crash.h"
+#include "cluster/secrets.h"
 #include "io/task.h"
 
 struct cfg_work {
@@ -38,6 +39,11 @@ ATL_MUST_CHECK enum atl_code cfg_work_restart(struct cfg_work *work, struct atl_
 /* The node is a member: waits until corosync has a quorum with it; a warning if that takes too long. */
 void cfg_work_wait_quorum(struct cfg_work *work);
 
+/* config-store begins anew; waits until it is ready. Errors: ATL_E_IO, ATL_E_DEADLINE. */
+ATL_MUST_CHECK enum atl_code cfg_work_begin_anew(struct cfg_work *work, struct atl_error *err);
+
+enum atl_code cfg_work_backup(struct cfg_work *work, struct atl_error *err);
+enum atl_code cfg_work_restore(struct cfg_work *work, struct atl_error *err);
 enum atl_code cfg_work_join(struct cfg_work *work, struct atl_error *err);
 
 #endif

@@ -105,6 +105,14 @@ static enum atl_code write_text(struct cfg_work *work, struct json_object *data,
     return cfg_place_write(&work->place, file, &text, err);
 }
 
+static enum atl_code take_generation(struct cfg_work *work, struct json_object *data, struct atl_error *err)
+{
+    struct json_object *generation = NULL;
+    if (!json_object_object_get_ex(data, "generation", &generation))
+        return atl_fail(err, ATL_E_STATE, NULL, "the answer has no 'generation': does Atoll run there?");
+    return cfg_secrets_set_generation(&work->place, json_object_get_uint64(generation), err);
+}
+
 static enum atl_code take_files(struct cfg_work *work, struct json_object *data, struct cfg_corosync *conf,
                                 struct atl_error *err)
 {
@@ -118,6 +126,8 @@ static enum atl_code take_files(struct cfg_work *work, struct json_object *data,
         code = take_secret(data, "corosync_authkey", &authkey, err);
     if (code == ATL_OK)
         code = take_priv_key(work, data, err);
+    if (code == ATL_OK)
+        code = take_generation(work, data, err);
     if (code == ATL_OK)
         code = write_text(work, data, "ca", "etcd/ca.pem", err);
     if (code == ATL_OK)
@@ -142,6 +152,7 @@ static enum atl_code be_admitted(struct cfg_work *work, struct cfg_corosync *con
         code = cfg_peer_login(peer, spec->username, spec->password, err);
     if (code == ATL_OK)
         code = ask_to_be_admitted(work, peer, csr.data, &data, err);
+    cfg_crash_at(&work->place, CFG_CRASH_JOIN_ANSWERED);
     if (code == ATL_OK)
         code = take_files(work, data, conf, err);
     json_object_put(data);
@@ -174,15 +185,19 @@ static enum atl_code join_steps(struct cfg_work *work, struct atl_error *err)
     if (code != ATL_OK)
         return code;
     atl_task_log(work->task, "admitted to cluster '%s' as %s", conf.cluster, work->address);
+    cfg_crash_at(&work->place, CFG_CRASH_JOIN_FILES);
     code = cfg_work_decide(work, CFG_JOINING, &conf, err);
+    cfg_crash_at(&work->place, CFG_CRASH_JOIN_DECIDED);
     if (code == ATL_OK)
         code = cfg_slot_set(&work->place, "etcd", CFG_SLOT_UP, err);
+    cfg_crash_at(&work->place, CFG_CRASH_JOIN_ETCD);
     if (code == ATL_OK) /* it waits for the others; once etcd has a vote they wait for it */
         code = cfg_slot_set(&work->place, "corosync", CFG_SLOT_UP, err);
     if (code == ATL_OK)
         code = wait_for_vote(work, err);
     if (code != ATL_OK)
         return code;
+    cfg_crash_at(&work->place, CFG_CRASH_JOIN_VOTE);
     atl_task_progress(work->task, 0.8, "what this node has goes into the tree");
     return cfg_work_restart(work, err);
 }
@@ -194,6 +209,7 @@ enum atl_code cfg_work_join(struct cfg_work *work, struct atl_error *err)
         code = cfg_place_leave(&work->place, "", err); /* what an earlier try left */
     if (code != ATL_OK)
         return code;
+    cfg_crash_at(&work->place, CFG_CRASH_JOIN_WIPED);
     code = join_steps(work, err);
     if (code == ATL_OK) {
         cfg_work_wait_quorum(work);
