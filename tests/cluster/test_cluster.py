@@ -1,11 +1,17 @@
 #!/usr/bin/python3
 """Three machines become a cluster, lose one, start cold, and let one go. Tests run in the order of their names."""
+import json
 import os
+import random
+import shutil
+import ssl
 import subprocess
 import sys
 import time
 import unittest
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from testbed import Testbed, wait_until
 
 from rest import ApiError, Rest
@@ -14,10 +20,19 @@ NAME = f"cluster{os.getpid()}"
 NO_QUORUM = "no quorum"
 
 
+class ShortLived(Testbed):
+    """Certificates are good for two minutes."""
+
+    def node(self, which):
+        node = super().node(which)
+        node.extra = {"config-store": ["--certificate-life", "120"]}
+        return node
+
+
 class ClusterCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.testbed = Testbed(NAME)
+        cls.testbed = ShortLived(NAME)
         cls.addClassCleanup(cls.testbed.down)
         cls.testbed.up(3)
         cls.token = cls.testbed.facts["tokens"]["1"]
@@ -100,6 +115,27 @@ class ClusterCase(unittest.TestCase):
         with self.assertRaisesRegex(ApiError, "link0"):
             self.rest(1).post("/cluster/config", clustername="demo", link0="127.0.0.1")
 
+    def test_01b_backup_and_restore_alone(self):
+        rest = self.testbed.rest(3)
+        rest.post("/pools", poolid="saved")
+        done = self.atoll(3, "cluster", "backup", "--file", "alone.db")
+        path = os.path.join(self.state(3), "config-store", "backup", "alone.db")
+        self.assertIn(path, done.stdout)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        rest.delete("/pools/saved")
+        rest.post("/pools", poolid="made-since")
+        self.assertNotEqual(self.atoll(3, "cluster", "restore", "--file", "other.db", check=False).returncode, 0)
+        self.atoll(3, "cluster", "restore", "--file", "alone.db")
+        self.assertTrue(wait_until(20, lambda: self.pools_of(rest) == {"saved"}, 0.2))
+        rest.delete("/pools/saved")
+
+    @staticmethod
+    def pools_of(rest):
+        try:
+            return {row["poolid"] for row in rest.get("/pools")}
+        except (ApiError, OSError):
+            return None
+
     def test_02_create(self):
         self.assertIsNone(self.write(1, "from-before"))
         done = self.atoll(1, "cluster", "create", "demo", "--link0", self.testbed.address(1))
@@ -154,7 +190,12 @@ class ClusterCase(unittest.TestCase):
     def test_06_a_join_that_is_cut_off(self):
         """The power fails in the middle: the others go on, and the node is out or in, and can do it again."""
         node = self.testbed.node(3)
-        for delay in (0.2, 0.5, 0.8, 1.1):
+        seed = int(os.environ.get("ATL_SEED", time.time_ns() % 1000000))
+        delays = (0.2, 0.5, 0.8, 1.1)
+        if not os.environ.get("ATL_FULL"):
+            delays = random.Random(seed).sample(delays, 2)
+            print(f"\nATL_SEED={seed}: {delays}", file=sys.stderr)
+        for delay in delays:
             command = [os.path.join(self.testbed.build_dir, "bin", "atoll"), "cluster", "join", self.testbed.address(1),
                        "--token", self.join_token(), "--run-dir", node.run_dir]
             with subprocess.Popen(node.enter(*command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as joining:
@@ -174,8 +215,22 @@ class ClusterCase(unittest.TestCase):
         self.testbed.power_off(which)
         self.assertTrue(wait_until(20, lambda: not self.status(1)[1][f"n{which}"]["online"]))
         self.atoll(1, "cluster", "remove", f"n{which}")
-        self.testbed.power_on(which)  # it finds the others, sees that it is out, and takes itself out
+        self.wait_secrets()
+        self.testbed.power_on(which)  # nobody talks to it any more
+        self.atoll(which, "cluster", "leave", "--force", "1")
         self.assertTrue(wait_until(60, lambda: not self.is_in(which), 0.5))
+
+    def wait_secrets(self, which=1):
+        """Until the change of the shared secrets that a removal begins is over; seconds."""
+        began = time.monotonic()
+        self.assertTrue(wait_until(90, lambda: self.secrets(which) == "done", 0.2), self.secrets(which))
+        return time.monotonic() - began
+
+    def secrets(self, which):
+        try:
+            return self.status(which)[0]["secrets"]
+        except (ApiError, OSError):
+            return None
 
     def test_07_join_with_a_password(self):
         info = self.rest(1).get("/cluster/config/join")
@@ -239,12 +294,8 @@ class ClusterCase(unittest.TestCase):
     def leader(self):
         """The node whose etcd leads."""
         for which in (1, 2, 3):
-            folder = f"{self.testbed.node(which).state_dir}/config-store/etcd"
-            done = self.testbed.exec(
-                which, "env", "ETCDCTL_API=3", "etcdctl", "--endpoints", f"{self.testbed.address(which)}:2379", "--cacert",
-                f"{folder}/ca.pem", "--cert", f"{folder}/node.pem", "--key", f"{folder}/node.key", "endpoint", "status",
-                "--write-out", "fields")
-            found = dict(line.split(" : ") for line in done.stdout.splitlines() if " : " in line)
+            out = self.etcdctl(which, "endpoint", "status", "--write-out", "fields")
+            found = dict(line.split(" : ") for line in out.splitlines() if " : " in line)
             if found['"MemberID"'] == found['"Leader"']:
                 return which
         return self.fail("etcd has no leader")
@@ -288,6 +339,78 @@ class ClusterCase(unittest.TestCase):
         self.write_within(3, "after-the-cut", 20)
         self.assertTrue(any(pool.startswith("before-the-cut-") for pool in self.pools(1)))
 
+    def test_13b_backup_and_restore(self):
+        self.write_within(2, "saved", 10)
+        self.atoll(2, "cluster", "backup", "--file", "demo")
+        before = {which: self.pools(which) for which in (1, 2, 3)}
+        self.write_within(1, "made-since", 10)
+        self.atoll(2, "cluster", "restore", "--file", "demo")
+        for which in (1, 2, 3):
+            self.assertTrue(wait_until(20, lambda w=which: self.pools_of(self.rest(w)) == before[w], 0.2), which)
+        for which in (1, 2, 3):
+            self.write_within(which, f"restored-{which}", 10)
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        for which in (1, 2, 3):  # who is where, and whose keys are whose, is not restored
+            self.assertTrue(wait_until(20, lambda w=which: all(
+                self.answers(w, f"/nodes/n{other}/status") for other in (1, 2, 3)), 0.2), which)
+
+    # --- time passes ---
+
+    def end_of_life(self, which):
+        """When the certificate that the node's etcd shows ends, seconds since 1970."""
+        folder = f"{self.state(which)}/config-store/etcd"
+        shown = self.testbed.exec(which, "openssl", "s_client", "-connect", f"{self.testbed.address(which)}:2379",
+                                  "-cert", f"{folder}/node.pem", "-key", f"{folder}/node.key",
+                                  "-CAfile", f"{folder}/ca.pem", text_in="").stdout
+        dates = self.testbed.exec(which, "openssl", "x509", "-noout", "-enddate", text_in=shown).stdout
+        return ssl.cert_time_to_seconds(dates.strip().removeprefix("notAfter="))
+
+    def keys_of_the_authority(self):
+        found = {}
+        for which in (1, 2, 3):
+            path = os.path.join(self.state(which), "config-store", "ca.key")
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    found[which] = file.read()
+        return found
+
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes two minutes: tests/run full, or ATL_FULL=1")
+    def test_14_certificates_are_renewed(self):
+        """By any of the first three nodes: the one that made the cluster is away."""
+        self.assertTrue(wait_until(20, lambda: len(self.keys_of_the_authority()) == 3, 0.5))
+        self.assertEqual(len(set(self.keys_of_the_authority().values())), 1)
+        self.testbed.power_off(1)
+        before = {which: self.end_of_life(which) for which in (2, 3)}
+        self.assertLessEqual(max(before.values()), time.time() + 120)
+        for which in (2, 3):  # at two thirds: 80 s
+            self.assertTrue(wait_until(90, lambda w=which: self.end_of_life(w) > before[w], 2), before)
+        self.testbed.power_on(1)  # its own may have ended meanwhile
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        for which in (1, 2, 3):
+            self.testbed.kill(which, "etcd")
+            self.write_within(which, f"renewed-{which}", 20)
+
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes two minutes: tests/run full, or ATL_FULL=1")
+    def test_15_all_certificates_have_ended(self):
+        """The cluster was off for longer than they are good."""
+        for which in (1, 2, 3):
+            self.testbed.power_off(which)
+        ends = max(self.end_in_file(which) for which in (1, 2, 3))
+        time.sleep(max(0, ends - time.time() + 1))
+        for which in (1, 2, 3):
+            self.testbed.node(which).up()
+            self.testbed.plug(which)
+        for which in (1, 2, 3):
+            self.testbed.node(which).wait_ready(120)
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        self.write_within(2, "after-the-end", 30)
+
+    def end_in_file(self, which):
+        path = os.path.join(self.state(which), "config-store", "etcd", "node.pem")
+        done = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-in", path], check=True, capture_output=True,
+                              text=True)
+        return ssl.cert_time_to_seconds(done.stdout.strip().removeprefix("notAfter="))
+
     # --- one goes ---
 
     def test_20_remove(self):
@@ -295,13 +418,91 @@ class ClusterCase(unittest.TestCase):
             self.rest(1).delete("/cluster/config/nodes/n3")
         with self.assertRaisesRegex(ApiError, "on another one"):
             self.rest(1).delete("/cluster/config/nodes/n1")
-        self.take_out(3)
+        self.assertTrue(wait_until(60, lambda: all(self.intrude(3, self.state(3)).values()), 1),  # while it is in
+                        self.intrude(3, self.state(3)))
+        self.testbed.power_off(3)
+        self.addCleanup(shutil.rmtree, self.state(3) + ".saved", ignore_errors=True)
+        shutil.copytree(self.state(3), self.state(3) + ".saved", symlinks=True)
+        old = self.files(1)
+        self.assertEqual(self.files(3), old)
+        self.assertIn(b"$", self.open_shadow(old["priv.key"]))
+        self.assertTrue(wait_until(20, lambda: not self.status(1)[1]["n3"]["online"]))
+        self.atoll(1, "cluster", "remove", "n3")
+        print(f"\nshared secrets changed in {self.wait_secrets():.1f} s", file=sys.stderr)
+        self.check_nothing_old_is_left(old)
+        self.testbed.power_on(3)
+        worked = self.intrude(3, self.state(3) + ".saved")
+        self.assertGreaterEqual(len(worked), 60)
+        self.assertEqual([what for what, did in worked.items() if did], [])
+        self.check_the_removed_node_is_alone()
+        self.atoll(3, "cluster", "leave", "--force", "1")
+        self.assertTrue(wait_until(60, lambda: not self.is_in(3), 0.5))
         self.wait_quorate((1, 2), ("n1", "n2"))
         self.assertEqual({row["node"] for row in self.rest(2).get("/cluster/config/nodes")}, {"n1", "n2"})
         self.assertTrue(wait_until(5, lambda: {row["node"] for row in self.rest(2).get("/nodes")} == {"n1", "n2"}))
         self.write_within(2, "without-n3-for-good", 10)
-        self.atoll(3, "cluster", "join", self.testbed.address(1), "--token", self.join_token())
+        self.atoll(3, "cluster", "join", self.testbed.address(2), "--token", self.join_token(2))  # it has the key, too
         self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+
+    # --- what a removed node knows ---
+
+    def state(self, which):
+        return self.testbed.node(which).state_dir
+
+    def files(self, which):
+        """The secrets that all nodes share, as a node has them."""
+        found = {}
+        for name in ("priv.key", "corosync/authkey", "etcd/ca.pem"):
+            with open(os.path.join(self.state(which), "config-store", name), "rb") as file:
+                found[name] = file.read()
+        return found
+
+    def intrude(self, which, folder):
+        """What works of all that somebody can try from a node with these files: {attempt: did it}."""
+        login = Rest(self.testbed.node(1).url, self.testbed.facts["cacert"]["1"])
+        ticket = login.login("admin@pve", self.testbed.facts["password"])["ticket"]
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "intruder.py")
+        peers = [f"n{i}={self.testbed.address(i)}" for i in (1, 2)]
+        done = self.testbed.exec(which, "/usr/bin/python3", program, folder, *peers, text_in=ticket + "\n", timeout=300)
+        return json.loads(done.stdout)
+
+    def etcdctl(self, which, *words):
+        folder = f"{self.state(which)}/config-store/etcd"
+        return self.testbed.exec(which, "env", "ETCDCTL_API=3", "etcdctl", "--endpoints",
+                                 f"{self.testbed.address(which)}:2379", "--cacert", f"{folder}/ca.pem",
+                                 "--cert", f"{folder}/node.pem", "--key", f"{folder}/node.key", *words).stdout
+
+    def open_shadow(self, key):
+        """The passwords' hashes as they lie in etcd, opened with the first of these keys."""
+        epoch = int(self.etcdctl(1, "get", "/atoll/root", "--print-value-only").split()[0])
+        name = "priv/shadow.cfg"
+        raw = self.etcdctl(1, "get", f"/atoll/t/{epoch:016x}/f/{name}", "--print-value-only", "--hex").strip()
+        sealed = bytes.fromhex(raw.replace("\\x", ""))
+        self.assertEqual(sealed[:4], b"ATL\x01")
+        return AESGCM(key[:32]).decrypt(sealed[4:16], sealed[16:], epoch.to_bytes(8, "big") + name.encode())
+
+    def check_nothing_old_is_left(self, old):
+        new = self.files(1)
+        self.assertEqual(self.files(2), new)
+        for name, content in old.items():
+            self.assertNotEqual(new[name], content, name)
+        self.assertEqual((len(new["priv.key"]), new["etcd/ca.pem"].count(b"BEGIN")), (32, 1))
+        with self.assertRaises(InvalidTag):
+            self.open_shadow(old["priv.key"])
+        self.assertIn(b"$", self.open_shadow(new["priv.key"]))
+        self.testbed.kill(2, "corosync")  # it comes back with the new key: does the other one use that, too?
+        time.sleep(4)  # by then they have lost each other, if not
+        self.wait_quorate((1, 2), ("n1", "n2"))
+
+    def check_the_removed_node_is_alone(self):
+        """Its own services, with all they have, see nothing new and change nothing."""
+        self.write_within(1, "after-removal", 10)
+        self.assertTrue(wait_until(30, lambda: self.answers(3, "/pools")))
+        self.assertIn(NO_QUORUM, self.write(3, "never"))
+        time.sleep(8)  # it asks around by itself meanwhile, every 5 s
+        self.assertFalse(any(pool.startswith("after-removal") for pool in self.pools(3)))
+        self.assertFalse(self.quorate(3, ("n1", "n2", "n3")))
+        self.assertEqual(set(self.status(1)[1]), {"n1", "n2"})
 
     def test_21_a_node_with_guests_stays(self):
         self.testbed.power_off(2)

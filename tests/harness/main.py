@@ -77,6 +77,7 @@ def parse():
     options.full = options.level == ["full"]
     if options.full:
         os.environ.setdefault("ATL_CRASH_ROUNDS", "1000")
+        os.environ.setdefault("ATL_FULL", "1")
     if not options.level or options.ci or options.full:
         options.level = LEVELS
     unknown = [level for level in options.level if level not in LEVELS]

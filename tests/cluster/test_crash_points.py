@@ -1,0 +1,167 @@
+#!/usr/bin/python3
+"""Create, join, removal and the change of secrets are cut off at each of their points (services/config-store/cluster/crash.h):
+the same again leads to the same end. All points with ATL_FULL=1, else two at random (ATL_SEED=N repeats them)."""
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import unittest
+
+from testbed import TOP, Testbed, wait_until
+
+NAME = f"crash{os.getpid()}"
+FILE = "crash-at"
+
+
+def all_points():
+    with open(os.path.join(TOP, "services", "config-store", "cluster", "crash.c"), encoding="utf-8") as source:
+        return re.findall(r'\[CFG_CRASH_\w+\] = "([a-z-]+)"', source.read())
+
+
+def chosen_points():
+    points = all_points()
+    if os.environ.get("ATL_FULL") or os.environ.get("ATL_POINTS"):
+        return [p for p in points if re.search(os.environ.get("ATL_POINTS", ""), p)]
+    seed = int(os.environ.get("ATL_SEED", time.time_ns() % 1000000))
+    print(f"\nATL_SEED={seed}", file=sys.stderr)
+    return random.Random(seed).sample(points, 2)
+
+
+class CrashBed(Testbed):
+    def start_node(self, which):
+        self.facts["environment"]["ATOLL_CRASH_FILE"] = FILE
+        super().start_node(which)
+
+
+class CrashPoints(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.testbed = CrashBed(NAME)
+        cls.addClassCleanup(cls.testbed.down)
+        cls.testbed.up(3)
+
+    # --- helpers ---
+
+    def atoll(self, which, *words, check=True, timeout=180):
+        node = self.testbed.node(which)
+        return self.testbed.exec(which, os.path.join(self.testbed.build_dir, "bin", "atoll"), *words, "--run-dir", node.run_dir,
+                                 check=check, timeout=timeout)
+
+    def path(self, which):
+        return os.path.join(self.testbed.node(which).state_dir, "config-store", FILE)
+
+    def arm(self, which, point):
+        with open(self.path(which), "w", encoding="utf-8") as file:
+            file.write(point + "\n")
+        subprocess.run(["chown", "atoll-config:", self.path(which)], check=True)
+
+    def fired(self, which):
+        return not os.path.exists(self.path(which))
+
+    def status(self, which):
+        """The cluster's row and who is online, as root at the machine sees it; None: alone, or no answer now."""
+        done = self.atoll(which, "cluster", "status", "--output", "json", check=False)
+        if done.returncode != 0:
+            return None, set()
+        rows = json.loads(done.stdout)
+        cluster = next((row for row in rows if row["type"] == "cluster"), None)
+        return cluster, {row["name"] for row in rows if row["type"] == "node" and row["online"]}
+
+    def is_whole(self, which, online):
+        cluster, nodes = self.status(which)
+        return bool(cluster and cluster["quorate"] and cluster["writable"] and cluster["secrets"] == "done"
+                    and nodes == set(online))
+
+    def wait_whole(self, online, seconds=90):
+        for name in online:
+            self.assertTrue(wait_until(seconds, lambda n=name: self.is_whole(n, online), 0.3), (name, self.status(name)))
+
+    def until_it_works(self, which, *words, done, seconds=150):
+        """The command again and again, until what it is for is there."""
+        end = time.monotonic() + seconds
+        said = None
+        while time.monotonic() < end:
+            if wait_until(3, done, 0.3):
+                return
+            command = [word() if callable(word) else word for word in words]
+            said = self.atoll(which, *command, check=False)
+        self.fail(f"{words[1]} on n{which} does not come to an end: {said.stderr if said else 'it was not tried'}")
+
+    def token(self):
+        return wait_until(30, lambda: self.atoll(1, "cluster", "token", check=False).stdout.strip().strip('"'), 0.3)
+
+    def create(self):
+        self.until_it_works(1, "cluster", "create", "demo", "--link0", self.testbed.address(1),
+                            done=lambda: self.is_whole(1, {"n1"}))
+
+    def join(self, which, online):
+        self.until_it_works(which, "cluster", "join", self.testbed.address(1), "--token", self.token,
+                            done=lambda: self.is_whole(which, online))
+        self.wait_whole(online)
+
+    def go_alone(self, which):
+        """True when it is; a node that is in a cluster is told to leave it."""
+        done = self.atoll(which, "cluster", "status", check=False)
+        if done.returncode == 0 and '"cluster"' in done.stdout:
+            self.atoll(which, "cluster", "leave", "--force", "1", check=False)
+        return done.returncode == 0 and '"cluster"' not in done.stdout
+
+    def make_alone(self):
+        """All nodes alone again, whatever they are."""
+        for which in self.testbed.numbers():
+            self.assertTrue(wait_until(60, lambda w=which: self.go_alone(w), 0.5), which)
+
+    # --- one point each ---
+
+    def cut_create(self, point):
+        self.arm(1, point)
+        self.atoll(1, "cluster", "create", "demo", "--link0", self.testbed.address(1), check=False)
+        self.assertTrue(wait_until(20, lambda: self.fired(1), 0.1), f"nothing passed '{point}'")
+        self.create()
+
+    def cut_join(self, point, armed):
+        self.create()
+        self.arm(armed, point)
+        self.atoll(2, "cluster", "join", self.testbed.address(1), "--token", self.token(), check=False)
+        self.assertTrue(wait_until(30, lambda: self.fired(armed), 0.1), f"nothing passed '{point}'")
+        self.join(2, {"n1", "n2"})
+
+    def cut_removal(self, point, armed):
+        self.create()
+        self.join(2, {"n1", "n2"})
+        self.join(3, {"n1", "n2", "n3"})
+        self.testbed.power_off(3)
+        self.assertTrue(wait_until(30, lambda: self.status(1)[1] == {"n1", "n2"}, 0.2))
+        self.arm(armed, point)
+        self.atoll(1, "cluster", "remove", "n3", check=False)
+        self.assertTrue(wait_until(60, lambda: self.fired(armed), 0.1), f"nothing passed '{point}'")
+        self.until_it_works(1, "cluster", "remove", "n3", done=lambda: self.is_whole(1, {"n1", "n2"}) and "n3" not in
+                            self.atoll(1, "cluster", "members", check=False).stdout)
+        self.wait_whole({"n1", "n2"})
+        self.testbed.power_on(3)
+
+    def test_points(self):
+        for point in chosen_points():
+            began = time.monotonic()
+            with self.subTest(point=point):
+                kind = point.split("-")[0]
+                if kind in ("create", "move"):
+                    self.cut_create(point)
+                elif kind in ("join", "bring"):
+                    self.cut_join(point, 2)
+                elif kind == "admit":
+                    self.cut_join(point, 1)
+                else:
+                    self.cut_removal(point, 1)
+            self.make_alone()
+            print(f"{point}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("needs root: namespaces")
+        sys.exit(77)
+    unittest.main(verbosity=2, warnings="ignore", failfast=True)
