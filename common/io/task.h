@@ -143,8 +143,8 @@ ATL_MUST_CHECK enum atl_code atl_task_call_at(struct atl_task *task, const struc
                                               struct atl_arena *arena, const ProtobufCMessage **ret_output,
                                               struct atl_error *err);
 
-/* A small text in the task's folder, replaced as a whole: for whoever puts things in order after a worker that
- * was killed. Errors: ATL_E_IO. */
+/* A small text in the task's folder, replaced as a whole: for whoever puts things in order after a worker
+ * that was killed. Errors: ATL_E_IO. */
 ATL_MUST_CHECK enum atl_code atl_task_note(struct atl_task *task, const char *name, const char *text,
                                            struct atl_error *err);
 /* What another task of this agent noted, in the arena; "" when it did not. */

@@ -90,12 +90,52 @@ struct move_job {
 ATL_MUST_CHECK enum atl_code move_job(struct work *work, const char *name, struct move_job *ret_job,
                                       struct atl_error *err);
 
-/* The guest at the source goes on: migration and mirrors are called off, and it runs if it ran before. */
-ATL_MUST_CHECK enum atl_code move_go_on(struct work *work, bool was_running, struct atl_error *err);
+/* What has to be done in the end, and may be done again. */
+typedef enum atl_code move_deed_fn(struct work *work, struct atl_error *err);
+
+/* The guest at the source: migration and mirrors are called off; it goes on running, too. */
+move_deed_fn move_call_off, move_go_on;
 /* Ends the copy of the guest on this node, if there is one. */
-ATL_MUST_CHECK enum atl_code move_end_copy(struct work *work, struct atl_error *err);
+move_deed_fn move_end_copy;
 /* The target's copy begins to run. */
-ATL_MUST_CHECK enum atl_code move_wake(struct work *work, struct atl_error *err);
+move_deed_fn move_wake;
+
+/* Tries it, with a new connection to the engine, until it is done or the time is over: the engine may be
+ * away. */
+ATL_MUST_CHECK enum atl_code move_persist(struct work *work, move_deed_fn *fn, atl_ns limit,
+                                          struct atl_error *err);
+#define MOVE_PATIENCE (600 * ATL_SECOND)
+#define MOVE_FOREVER  INT64_MAX
+
+/* --- volumes ----------------------------------------------------------------------------------------------
+ */
+
+enum { MOVE_JOBS_MAX = 16 };
+
+/* Jobs of this node's storage-agent: volumes on their way. */
+struct move_jobs {
+    char *ids[MOVE_JOBS_MAX]; /* in the work's arena */
+    const char *names[MOVE_JOBS_MAX];
+    size_t count;
+};
+
+/* At the target: an empty volume, or one that waits for what the source's storage-agent sends (its job is
+ * noted for who cleans up). Both fill in ret_moved. */
+ATL_MUST_CHECK enum atl_code move_alloc_volume(struct work *work, const Atoll__Qemu__V1__Moving *moving,
+                                               bool cloudinit, Atoll__Qemu__V1__Moved *ret_moved,
+                                               struct atl_error *err);
+ATL_MUST_CHECK enum atl_code move_receive_volume(struct work *work, const Atoll__Qemu__V1__Moving *moving,
+                                                 Atoll__Qemu__V1__Moved *ret_moved, struct move_jobs *jobs,
+                                                 struct atl_error *err);
+/* At the source: begins to send a volume. */
+ATL_MUST_CHECK enum atl_code move_send_volume(struct work *work, const struct cmp_move_volume *volume,
+                                              const Atoll__Bus__V1__StreamOffer *offer, uint64_t limit_kib_s,
+                                              struct move_jobs *jobs, struct atl_error *err);
+/* Waits until all jobs have ended well. Errors: the first that failed, by its volume's name; CANCELLED. */
+ATL_MUST_CHECK enum atl_code move_jobs_done(struct work *work, const struct move_jobs *jobs,
+                                            struct atl_error *err);
+void move_jobs_cancel(struct work *work, const struct move_jobs *jobs);
+void move_job_cancel(struct work *work, const char *id);
 
 /* --- facts ------------------------------------------------------------------------------------------------
  */
@@ -113,10 +153,7 @@ const char **move_lines(const char *text, struct atl_arena *arena);
 
 /* The tasks "qmigrate" and "qmreceive". */
 atl_task_fn work_migrate, work_receive;
-/* The same after one that was cut off (`upid` of the specification); tried until it is done, also when the
- * engine is away at first. */
-typedef enum atl_code move_recover_fn(struct work *work, struct atl_error *err);
-move_recover_fn move_recover_source, move_recover_target;
-ATL_MUST_CHECK enum atl_code move_recover(struct work *work, move_recover_fn *fn, struct atl_error *err);
+/* The same after one that was cut off (`upid` of the specification). */
+move_deed_fn move_recover_source, move_recover_target;
 
 #endif

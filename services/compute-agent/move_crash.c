@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 static const char *const names[MOVE_CRASH_POINTS] = {
-    [MOVE_CRASH_REACHED] = "source-reached",     [MOVE_CRASH_CHECKED] = "source-checked",
-    [MOVE_CRASH_LOCKED] = "source-locked",       [MOVE_CRASH_PREPARED] = "source-prepared",
-    [MOVE_CRASH_SENDING] = "source-sending",     [MOVE_CRASH_SENT] = "source-sent",
-    [MOVE_CRASH_HANDED] = "source-handed",       [MOVE_CRASH_ENDED] = "source-ended",
-    [MOVE_CRASH_LISTENING] = "target-listening", [MOVE_CRASH_MADE] = "target-made",
-    [MOVE_CRASH_WAITING] = "target-waiting",     [MOVE_CRASH_WHOLE] = "target-whole",
-    [MOVE_CRASH_OWNED] = "target-owned",         [MOVE_CRASH_RUNNING] = "target-running",
+    [MOVE_CRASH_REACHED] = "source-reached", [MOVE_CRASH_CHECKED] = "source-checked",
+    [MOVE_CRASH_LOCKED] = "source-locked",   [MOVE_CRASH_PREPARED] = "source-prepared",
+    [MOVE_CRASH_COPIED] = "source-copied",   [MOVE_CRASH_SENDING] = "source-sending",
+    [MOVE_CRASH_SENT] = "source-sent",       [MOVE_CRASH_HANDED] = "source-handed",
+    [MOVE_CRASH_ENDED] = "source-ended",     [MOVE_CRASH_LISTENING] = "target-listening",
+    [MOVE_CRASH_MADE] = "target-made",       [MOVE_CRASH_WAITING] = "target-waiting",
+    [MOVE_CRASH_WHOLE] = "target-whole",     [MOVE_CRASH_OWNED] = "target-owned",
+    [MOVE_CRASH_RUNNING] = "target-running",
 };
 
 void move_crash_at(const struct work *work, enum move_crash_point point)

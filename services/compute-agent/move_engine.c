@@ -197,8 +197,10 @@ static enum atl_code run_again(struct work *work, struct atl_error *err)
         enum atl_code code = work->driver->state(work->engine, work->spec->vmid, &state, err);
         if (code != ATL_OK || state == CMP_RUNNING)
             return code;
-        if (state == CMP_STOPPED)
-            return atl_fail(err, ATL_E_STATE, NULL, "the guest has stopped meanwhile");
+        if (state == CMP_STOPPED) {
+            atl_task_warn(work->task, "the guest has stopped meanwhile");
+            return ATL_OK;
+        }
         code = work->driver->resume(work->engine, work->spec->vmid, err);
         if (code != ATL_OK && atl_clock_monotonic() > end)
             return code;
@@ -206,7 +208,7 @@ static enum atl_code run_again(struct work *work, struct atl_error *err)
     }
 }
 
-enum atl_code move_go_on(struct work *work, bool was_running, struct atl_error *err)
+enum atl_code move_call_off(struct work *work, struct atl_error *err)
 {
     atl_ns end = atl_clock_monotonic() + 10 * ATL_SECOND;
     struct move_state state = {.status = "active"};
@@ -214,14 +216,21 @@ enum atl_code move_go_on(struct work *work, bool was_running, struct atl_error *
     enum atl_code code = work->driver->state(work->engine, work->spec->vmid, &guest, err);
     if (code != ATL_OK || guest == CMP_STOPPED || work->driver->qmp == NULL)
         return code;
-    if (move_state(work, &state, err) == ATL_OK && under_way(state.status))
+    code = move_state(work, &state, err);
+    if (code == ATL_OK && under_way(state.status))
         code = move_command(work, "migrate_cancel", NULL, err);
     cancel_mirrors(work);
     while (code == ATL_OK && under_way(state.status) && atl_clock_monotonic() < end) {
         pause_a_moment();
         code = move_state(work, &state, err);
     }
-    return code == ATL_OK && was_running ? run_again(work, err) : code;
+    return code;
+}
+
+enum atl_code move_go_on(struct work *work, struct atl_error *err)
+{
+    enum atl_code code = move_call_off(work, err);
+    return code == ATL_OK && work->driver->qmp != NULL ? run_again(work, err) : code;
 }
 
 enum atl_code move_end_copy(struct work *work, struct atl_error *err)

@@ -4,6 +4,7 @@
  * to the file at the source finds it changed.
  */
 #include <string.h>
+#include <time.h>
 
 #include "move.h"
 
@@ -23,7 +24,7 @@ enum atl_code move_recover_source(struct work *work, struct atl_error *err)
     atl_task_log(work->task, "the migration %s was cut off", work->spec->upid);
     if (move_settle(work, &files) == CMP_MOVE_SOURCE) {
         atl_task_log(work->task, "the guest stays here");
-        return move_go_on(work, was_running, err);
+        return was_running ? move_go_on(work, err) : move_call_off(work, err);
     }
     atl_task_log(work->task, "the guest is the target's");
     enum atl_code code = move_end_copy(work, err);
@@ -34,9 +35,13 @@ enum atl_code move_recover_source(struct work *work, struct atl_error *err)
     return ATL_OK;
 }
 
-/* What was made here and is nobody's. */
+/* What was made here and is nobody's, or is still being filled. */
 static enum atl_code free_made(struct work *work, struct atl_error *err)
 {
+    const char **jobs =
+        move_lines(atl_task_noted(work->task, work->spec->upid, "jobs", &work->arena), &work->arena);
+    for (size_t i = 0; jobs[i] != NULL; i++)
+        move_job_cancel(work, jobs[i]);
     const char **volumes = NULL;
     const char *noted = atl_task_noted(work->task, work->spec->upid, "keep", &work->arena);
     const char **keep = move_lines(noted, &work->arena);
@@ -73,10 +78,11 @@ enum atl_code move_recover_target(struct work *work, struct atl_error *err)
     return code == ATL_OK && state == CMP_PAUSED ? move_wake(work, err) : code;
 }
 
-enum atl_code move_recover(struct work *work, move_recover_fn *fn, struct atl_error *err)
+enum atl_code move_persist(struct work *work, move_deed_fn *fn, atl_ns limit, struct atl_error *err)
 {
     const struct cmp_driver_options options = {.uri = work->spec->libvirt_uri,
                                                .state_dir = atl_task_state_dir(work->task)};
+    atl_ns began = atl_clock_monotonic();
     bool told = false;
     for (;;) {
         struct atl_error error = {0};
@@ -87,7 +93,7 @@ enum atl_code move_recover(struct work *work, move_recover_fn *fn, struct atl_er
             code = fn(work, &error);
         if (code == ATL_OK)
             return code;
-        if (atl_task_stopped(work->task))
+        if (atl_clock_monotonic() - began > limit)
             return atl_fail(err, code, NULL, "%s", error.text);
         if (!told)
             atl_task_warn(work->task, "not done yet, trying on: %s", error.text);
@@ -95,6 +101,7 @@ enum atl_code move_recover(struct work *work, move_recover_fn *fn, struct atl_er
         if (work->engine != NULL)
             work->driver->close(work->engine); /* it may have broken */
         work->engine = NULL;
-        work_sleep(work, ATL_SECOND);
+        const struct timespec pause = {.tv_sec = 1};
+        (void)nanosleep(&pause, NULL); /* cut short by a signal: it tries a little sooner */
     }
 }

@@ -75,6 +75,7 @@ static enum atl_code look_at_volumes(struct source *source, struct atl_error *er
         volume->path = info->path;
         volume->format = info->format;
         volume->size_bytes = info->size_bytes;
+        volume->used_bytes = info->has_used_bytes ? info->used_bytes : 0;
     }
     return ATL_OK;
 }
@@ -112,9 +113,6 @@ static enum atl_code gather(struct source *source, struct atl_error *err)
     struct atl_errors *errors = atl_arena_new(&work->arena, struct atl_errors);
     if (code == ATL_OK)
         cmp_move_plan(input, &work->arena, errors);
-    for (size_t i = 0; code == ATL_OK && i < input->volume_count; i++)
-        if (input->volumes[i].move == CMP_MOVE_COPY)
-            atl_errors_add(errors, input->volumes[i].name, "volumes on local storages are not copied yet");
     return code == ATL_OK ? report(source, errors, err) : code;
 }
 
@@ -268,7 +266,9 @@ static Atoll__Qemu__V1__Moving *moving_of(struct source *source, const struct cm
     moving->format = volume->format != NULL ? atl_arena_strdup(arena, volume->format) : NULL;
     moving->path = volume->path != NULL ? atl_arena_strdup(arena, volume->path) : NULL;
     moving->size_bytes = volume->size_bytes;
-    moving->remade = volume->move == CMP_MOVE_REMAKE;
+    moving->has_used_bytes = volume->used_bytes > 0;
+    moving->used_bytes = volume->used_bytes;
+    moving->move = atl_arena_strdup(arena, cmp_move_to_text(volume->move));
     return moving;
 }
 
@@ -328,7 +328,7 @@ static void leave(struct source *source)
 {
     struct work *work = &source->work;
     struct atl_error error = {0};
-    if (move_end_copy(work, &error) != ATL_OK)
+    if (move_persist(work, move_end_copy, MOVE_PATIENCE, &error) != ATL_OK)
         atl_task_warn(work->task, "the guest's old process could not be ended: %s", error.text);
     move_crash_at(work, MOVE_CRASH_ENDED);
     for (size_t i = 0; i < source->input.volume_count; i++)
@@ -346,6 +346,7 @@ static enum atl_code give_up(struct source *source, enum atl_code why, struct at
     move_tunnel_close(&source->ram);
     move_tunnel_close(&source->nbd);
     move_link_done(&source->link);
+    move_jobs_cancel(work, &source->jobs);
     move_files_init(&files, work->spec->node, work->spec->move->peer, work->spec->vmid);
     if (move_settle(work, &files) == CMP_MOVE_TARGET) {
         atl_task_warn(work->task, "the target has the guest, though it could not say so: %s",
@@ -353,13 +354,41 @@ static enum atl_code give_up(struct source *source, enum atl_code why, struct at
         leave(source);
         return ATL_OK;
     }
-    if (source->input.running && move_go_on(work, source->was_running, &error) != ATL_OK)
+    move_deed_fn *deed = source->was_running ? move_go_on : move_call_off;
+    if (source->input.running && move_persist(work, deed, MOVE_PATIENCE, &error) != ATL_OK)
         return atl_fail(err, ATL_E_IO, NULL, "the guest stays here and does not run: %s", error.text);
     return why;
 }
 
 /* --- the task ---------------------------------------------------------------------------------------------
  */
+
+/* Volumes that nobody writes. */
+static enum atl_code copy(struct source *source, struct atl_error *err)
+{
+    struct work *work = &source->work;
+    const Atoll__Qemu__V1__Word *ready = source->ready;
+    uint64_t limit = source_limit(source) / 1024;
+    size_t count = 0;
+    size_t moved = 0;
+    enum atl_code code = ATL_OK;
+    for (size_t i = 0; i < source->input.volume_count; i++)
+        count += source->input.volumes[i].move == CMP_MOVE_COPY;
+    for (size_t i = 0; code == ATL_OK && i < source->input.volume_count; i++) {
+        const struct cmp_move_volume *volume = &source->input.volumes[i];
+        if (volume->move == CMP_MOVE_NONE)
+            continue;
+        const Atoll__Qemu__V1__Moved *to = moved < ready->n_moved ? ready->moved[moved++] : NULL;
+        if (volume->move != CMP_MOVE_COPY)
+            continue;
+        if (to == NULL || to->offer == NULL)
+            return atl_fail(err, ATL_E_UNAVAILABLE, volume->name, "the target does not receive '%s'",
+                            volume->volid);
+        code = move_send_volume(work, volume, to->offer, limit > 0 ? (limit + count - 1) / count : 0,
+                                &source->jobs, err);
+    }
+    return code == ATL_OK ? move_jobs_done(work, &source->jobs, err) : code;
+}
 
 static enum atl_code transfer(struct source *source, struct atl_error *err)
 {
@@ -371,7 +400,8 @@ static const struct {
     enum move_crash_point after;
 } steps[] = {
     {reach_target, MOVE_CRASH_REACHED}, {check, MOVE_CRASH_CHECKED}, {lock_guest, MOVE_CRASH_LOCKED},
-    {prepare, MOVE_CRASH_PREPARED},     {transfer, MOVE_CRASH_SENT}, {hand_over, MOVE_CRASH_HANDED},
+    {prepare, MOVE_CRASH_PREPARED},     {copy, MOVE_CRASH_COPIED},   {transfer, MOVE_CRASH_SENT},
+    {hand_over, MOVE_CRASH_HANDED},
 };
 
 static enum atl_code migrate(struct source *source, struct atl_error *err)
@@ -401,6 +431,6 @@ enum atl_code work_migrate(struct atl_task *task, const uint8_t *spec, size_t si
     SOURCE_AT_EXIT struct source source = {0};
     enum atl_code code = work_init(&source.work, task, spec, size, err);
     if (source.work.spec != NULL && source.work.spec->upid != NULL)
-        return move_recover(&source.work, move_recover_source, err);
+        return move_persist(&source.work, move_recover_source, MOVE_FOREVER, err);
     return code == ATL_OK ? migrate(&source, err) : code;
 }

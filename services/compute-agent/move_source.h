@@ -13,6 +13,7 @@ struct source {
     struct move_tunnel *ram;
     struct move_tunnel *nbd;
     const Atoll__Qemu__V1__Word *ready; /* what the target has made */
+    struct move_jobs jobs;              /* volumes on their way to the target */
     bool was_running;                   /* not paused by somebody */
     bool locked;                        /* the file holds our lock, or may */
     bool committed;
@@ -23,6 +24,9 @@ struct source {
  * is to be waited for to the end). */
 ATL_MUST_CHECK enum atl_code source_hear(struct source *source, const char *kind, bool to_the_end,
                                          const Atoll__Qemu__V1__Word **ret_word, struct atl_error *err);
+
+/* Bytes/s; 0: no limit. */
+uint64_t source_limit(const struct source *source);
 
 /* Sends disks and memory of the running guest until it stands still here and everything has been sent. */
 ATL_MUST_CHECK enum atl_code source_transfer(struct source *source, struct atl_error *err);

@@ -21,7 +21,8 @@ struct target {
     const Atoll__Qemu__V1__Prepare *prepare; /* NULL: not asked yet */
     Atoll__Qemu__V1__Moved **moved;
     size_t moved_count;
-    bool started; /* a QEMU of ours waits for the guest */
+    struct move_jobs jobs; /* of the storage-agent, which fills volumes */
+    bool started;          /* a QEMU of ours waits for the guest */
     bool committed;
 };
 
@@ -147,29 +148,27 @@ static enum atl_code answer_ask(struct target *target, const Atoll__Qemu__V1__As
 /* --- getting ready ----------------------------------------------------------------------------------------
  */
 
-/* An empty volume for each that comes, with its id in the file. */
+static bool moves(const Atoll__Qemu__V1__Moving *moving, enum cmp_move move)
+{
+    return strcmp(moving->move, cmp_move_to_text(move)) == 0;
+}
+
+/* A volume for each that comes, empty or to be filled by the storage-agents, with its id in the file. */
 static enum atl_code make_volume(struct target *target, const Atoll__Qemu__V1__Moving *moving,
                                  struct atl_error *err)
 {
-    Atoll__Storage__V1__AllocRequest request = ATOLL__STORAGE__V1__ALLOC_REQUEST__INIT;
-    const ProtobufCMessage *output = NULL;
     struct work *work = &target->work;
-    request.storage = moving->storage;
-    request.vmid = work->spec->vmid;
-    request.purpose = atl_arena_strdup(&work->arena, moving->remade ? "cloudinit" : "images");
-    request.format = moving->remade ? NULL : moving->format;
-    request.size_bytes = moving->size_bytes;
-    enum atl_code code = atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_Alloc, &request.base, 0,
-                                       &work->arena, &output, err);
-    if (code != ATL_OK)
-        return code;
     Atoll__Qemu__V1__Moved *moved = atl_arena_new(&work->arena, Atoll__Qemu__V1__Moved);
     atoll__qemu__v1__moved__init(moved);
     moved->name = moving->name;
-    moved->volid = ((const Atoll__Storage__V1__AllocatedVolume *)output)->volid;
+    enum atl_code code = moves(moving, CMP_MOVE_COPY)
+                             ? move_receive_volume(work, moving, moved, &target->jobs, err)
+                             : move_alloc_volume(work, moving, moves(moving, CMP_MOVE_REMAKE), moved, err);
+    if (code != ATL_OK)
+        return code;
     target->moved[target->moved_count++] = moved;
     cmp_move_rename(&work->file, moving->volid, moved->volid);
-    atl_task_log(work->task, "%s: created volume '%s'", moved->name, moved->volid);
+    atl_task_log(work->task, "%s: volume '%s'", moved->name, moved->volid);
     return ATL_OK;
 }
 
@@ -215,7 +214,7 @@ static enum atl_code take_disks(struct target *target, struct atl_error *err)
     for (size_t i = 0; code == ATL_OK && i < target->prepare->n_moving; i++) {
         const Atoll__Qemu__V1__Moving *moving = target->prepare->moving[i];
         const char *name = NULL;
-        if (moving->remade)
+        if (!moves(moving, CMP_MOVE_MIRROR))
             continue;
         if (!begun)
             code = move_command(
@@ -305,7 +304,7 @@ static enum atl_code wait_state(struct target *target, struct atl_error *err)
         return atl_fail(err, ATL_E_STATE, NULL, "the guest's state did not arrive whole: QEMU is '%s'",
                         status);
     for (size_t i = 0; code == ATL_OK && i < target->prepare->n_moving; i++)
-        if (!target->prepare->moving[i]->remade)
+        if (moves(target->prepare->moving[i], CMP_MOVE_MIRROR))
             return move_command(&target->work, "nbd-server-stop", NULL, err);
     return code;
 }
@@ -379,6 +378,8 @@ static enum atl_code commit(struct target *target, const Atoll__Qemu__V1__Word *
     struct work *work = &target->work;
     bool running = target->prepare != NULL && target->prepare->xml != NULL;
     enum atl_code code = running ? wait_state(target, err) : ATL_OK;
+    if (code == ATL_OK)
+        code = move_jobs_done(work, &target->jobs, err);
     if (code == ATL_OK) {
         move_crash_at(work, MOVE_CRASH_WHOLE);
         atl_task_log(work->task, "taking the guest over");
@@ -390,7 +391,7 @@ static enum atl_code commit(struct target *target, const Atoll__Qemu__V1__Word *
     move_crash_at(work, MOVE_CRASH_OWNED);
     atl_task_log(work->task, "the guest is this node's");
     if (running && !(word->has_stay_paused && word->stay_paused))
-        code = move_wake(work, err);
+        code = move_persist(work, move_wake, MOVE_PATIENCE, err);
     move_crash_at(work, MOVE_CRASH_RUNNING);
     tell(target, "committed", code != ATL_OK && err != NULL ? err->text : NULL);
     return code;
@@ -433,8 +434,9 @@ static void undo(struct target *target)
     const char **volumes = atl_arena_array(&work->arena, const char *, target->moved_count + 1);
     for (size_t i = 0; i < target->moved_count; i++)
         volumes[i] = target->moved[i]->volid;
-    if (target->started && move_end_copy(work, &error) != ATL_OK)
+    if (target->started && move_persist(work, move_end_copy, MOVE_PATIENCE, &error) != ATL_OK)
         atl_task_warn(work->task, "the copy of the guest could not be ended: %s", error.text);
+    move_jobs_cancel(work, &target->jobs);
     work_free_volumes(work, volumes, target->moved_count);
     if (target->prepare != NULL)
         work_remove_run_dir(work);
@@ -446,7 +448,7 @@ enum atl_code work_receive(struct atl_task *task, const uint8_t *spec, size_t si
     struct work *work = &target.work;
     enum atl_code code = work_init(work, task, spec, size, err);
     if (work->spec != NULL && work->spec->upid != NULL)
-        return move_recover(work, move_recover_target, err);
+        return move_persist(work, move_recover_target, MOVE_FOREVER, err);
     if (code != ATL_OK)
         return code;
     (void)snprintf(target.run_dir, sizeof target.run_dir, "%.80s/qemu/%" PRIu32, atl_task_run_dir(task),

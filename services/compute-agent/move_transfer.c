@@ -34,7 +34,7 @@ static enum atl_code open_tunnel(struct source *source, const char *channel, str
     return move_tunnel_out(&source->offer, channel, uri, user != NULL ? user->pw_uid : 0, ret_tunnel, err);
 }
 
-static uint64_t limit_of(const struct source *source)
+uint64_t source_limit(const struct source *source)
 {
     const Atoll__Qemu__V1__Move *move = source->work.spec->move;
     const Atoll__Qemu__V1__Config *config = source->work.file.main->config;
@@ -59,7 +59,7 @@ static enum atl_code start_mirror(struct source *source, const struct cmp_move_v
                          "{\"job-id\":\"move-%s\",\"device\":\"%s\",\"target\":"
                          "\"nbd+unix:///%s?socket=%s\",\"format\":\"raw\",\"mode\":\"existing\","
                          "\"sync\":\"full\",\"speed\":%" PRIu64 "}",
-                         volume->name, name, volume->name, socket, limit_of(source)),
+                         volume->name, name, volume->name, socket, source_limit(source)),
         err);
 }
 
@@ -178,7 +178,7 @@ static enum atl_code start_memory(struct source *source, struct atl_error *err)
 {
     struct work *work = &source->work;
     char socket[128];
-    uint64_t limit = limit_of(source);
+    uint64_t limit = source_limit(source);
     enum atl_code code = open_tunnel(source, "ram", &source->ram, socket, err);
     if (code == ATL_OK) /* disks are ended between the guest's last write and the last of its state */
         code = move_capability(work, "pause-before-switchover", any_mirror(source), err);

@@ -206,6 +206,16 @@ static enum atl_code file_facts(const char *name, struct cmp_volume *volume, str
     return ATL_OK;
 }
 
+/* libvirt gives QEMU's user the images of a guest, but not those that other nodes see, too. A file system
+ * that does not let us (NFS) has to give them to all: QEMU says so if it does not. */
+static void own_shared(const struct work *work, const char *path)
+{
+    const struct passwd *user = getpwnam(work->spec->qemu_user);
+    if (user != NULL && chown(path, user->pw_uid, (gid_t)-1) != 0)
+        atl_task_log(work->task, "'%s' cannot be given to user %s: %s", path, work->spec->qemu_user,
+                     strerror(errno));
+}
+
 static enum atl_code volume_facts(struct work *work, const struct cmp_drive *item, struct cmp_volume *volume,
                                   struct atl_error *err)
 {
@@ -223,7 +233,10 @@ static enum atl_code volume_facts(struct work *work, const struct cmp_drive *ite
             return code;
         volume->path = info->path;
         volume->format = strcmp(info->format, "iso") == 0 ? "raw" : info->format;
+        volume->shared = info->has_shared && info->shared;
     }
+    if (volume->shared && !cmp_drive_is_cdrom(item->drive) && work->driver == &cmp_libvirt_driver)
+        own_shared(work, volume->path);
     return file_facts(item->name, volume, err);
 }
 

@@ -72,6 +72,14 @@ class Migration(unittest.TestCase):
         found = [i for i in self.testbed.numbers() if self.has(i)]
         return found[0] if len(found) == 1 else found
 
+    def final_home(self):
+        """Where it is when all that was under way has come to an end."""
+        def at_rest():
+            home = self.home()
+            return isinstance(home, int) and not self.busy(1) and not self.busy(2) and "lock" not in self.config(home)
+        self.assertTrue(wait_until(60, at_rest), self.where())
+        return self.home()
+
     def row(self):
         rows = [r for r in self.rest().get("/cluster/resources?type=vm") if r["vmid"] == VM]
         return (rows[0]["node"], rows[0]["status"]) if len(rows) == 1 else rows
@@ -141,8 +149,11 @@ class Migration(unittest.TestCase):
         return {i: (self.has(i), self.machines(i)) for i in (1, 2)}
 
     def busy(self, which):
-        return [t["upid"] for t in self.rest(which).get(f"/nodes/n{which}/tasks", source="active")
-                if t["type"] in ("qmigrate", "qmreceive")]
+        try:
+            rows = self.rest(which).get(f"/nodes/n{which}/tasks", source="active")
+        except ApiError as error:
+            return [str(error)]
+        return [row["upid"] for row in rows if row["type"] in ("qmigrate", "qmreceive")]
 
     # --- what is done ---
 
@@ -169,7 +180,7 @@ class Migration(unittest.TestCase):
     def ensure(self, which, running):
         here = next(i for i in (1, 2) if self.has(i))
         if here != which:
-            self.move(here, which, online=1)
+            self.move(here, which, **{"online": 1, "with-local-disks": 1})
         if running and not self.machines(which):
             self.rest(which).wait(self.rest(which).post(f"/nodes/n{which}/qemu/{VM}/status/start"), 120)
         if not running and self.machines(which):
@@ -183,8 +194,13 @@ class Migration(unittest.TestCase):
         return os.path.join(self.testbed.node(which).state_dir, "compute-agent", FILE)
 
     def ended(self, which, upid, seconds=60):
-        """How the task ended."""
-        return wait_until(seconds, lambda: self.rest(which).get(f"/nodes/n{which}/tasks/{upid}/status").get("exitstatus"))
+        """How the task ended; an agent that is starting does not answer."""
+        def ask():
+            try:
+                return self.rest(which).get(f"/nodes/n{which}/tasks/{upid}/status").get("exitstatus")
+            except ApiError:
+                return None
+        return wait_until(seconds, ask)
 
     # --- tests ---
 
@@ -209,28 +225,143 @@ class Migration(unittest.TestCase):
             self.assertEqual(self.boot_id(target), boot)
             self.assertTrue(still, log)
 
-    def cut_off(self, point, running):
+    def cut_off(self, point, running, local=0):
         """The worker is killed there; afterwards the guest is somewhere, once, and moves on as if nothing had been."""
         source = next(i for i in (1, 2) if self.has(i))
         target = 3 - source
         boot = self.boot_id(source) if running else None
         self.arm(source if point.startswith("source") else target, point)
-        upid = self.migrate(source, target, online=int(running))
+        upid = self.migrate(source, target, **{"online": int(running), "with-local-disks": local})
         self.assertTrue(self.ended(source, upid), self.log(source, upid))
         killed = source if point.startswith("source") else target
         self.assertFalse(os.path.exists(self.crash_file(killed)), (point, self.log(source, upid)))
-        self.assertTrue(wait_until(30, lambda: isinstance(self.home(), int)), self.where())
-        home = self.home()
+        home = self.final_home()
         self.settled(home, running)
         if running:
             self.assertEqual(self.boot_id(home), boot, (point, self.log(source, upid)))
-        self.assertEqual([self.volumes(i, "local") for i in (1, 2)], [[], []])
+        self.assertEqual([len(self.volumes(i, "local")) for i in (1, 2)], [local * (i == home) for i in (1, 2)])
         return "stays" if home == source else "has moved"
+
+    def local_vm(self, running):
+        """The guest with its disk on the storage that each node has for itself."""
+        self.ensure(1, running=False)
+        rest = self.rest(1)
+        rest.wait(rest.delete(f"/nodes/n1/qemu/{VM}"))
+        self.make_vm("local")
+        if running:
+            rest.wait(rest.post(f"/nodes/n1/qemu/{VM}/status/start"), 120)
+
+    def test_6_a_stopped_guest_with_a_local_disk(self):
+        self.local_vm(running=False)
+        path = f"{self.testbed.node(1).state_dir}/srv/local/images/{VM}"
+        name = os.listdir(path)[0]
+        with open(os.path.join(path, name), "rb") as file:
+            before = file.read()
+        took, log = self.move(1, 2)
+        print(f"a stopped guest with a local disk: {took:.2f} s", file=sys.stderr)
+        self.settled(2, running=False)
+        self.assertEqual((self.volumes(1, "local"), len(self.volumes(2, "local"))), ([], 1), log)
+        with open(os.path.join(path.replace("/n1/", "/n2/"), name), "rb") as file:
+            self.assertTrue(file.read() == before)
+
+    def test_7_a_running_guest_with_a_local_disk(self):
+        self.local_vm(running=True)
+        boot = self.boot_id(1)
+        upid = self.migrate(1, 2, online=1)
+        self.assertRegex(self.ended(1, upid), "with-local-disks")
+        took, log = self.move(1, 2, **{"online": 1, "with-local-disks": 1})
+        still = [line for line in log if "stood still" in line]
+        print(f"a running guest with a local disk: {took:.2f} s, {still}", file=sys.stderr)
+        self.settled(2, running=True)
+        self.assertEqual(self.boot_id(2), boot)
+        self.assertEqual((self.volumes(1, "local"), len(self.volumes(2, "local"))), ([], 1), log)
+
+    def test_8_workers_are_killed_while_a_local_disk_moves(self):
+        self.local_vm(running=True)
+        for point in chosen(all_points(), 2):
+            print(f"{point}: the guest {self.cut_off(point, True, 1)}", file=sys.stderr)
 
     def test_3_workers_are_killed_at_every_step(self):
         self.ensure(1, running=True)
         for point in chosen(all_points(), 3):
             print(f"{point}: the guest {self.cut_off(point, running=True)}", file=sys.stderr)
+
+    # --- held in the middle ---
+
+    def worker(self, which, kind):
+        """Process of the task that runs there, as the node numbers it, and the task."""
+        upid = wait_until(10, lambda: next((u for u in self.busy(which) if f":{kind}:" in u), None))
+        path = os.path.join(self.testbed.node(which).state_dir, "tasks", "compute-agent", upid, "status")
+        with open(path, encoding="utf-8") as text:
+            return re.search(r"^pid[ :=]+(\d+)", text.read(), re.M).group(1), upid
+
+    def hold(self, point):
+        """Begins a migration from n1 to n2 whose worker stands still at the point; returns how it goes on."""
+        which = 1 if point.startswith("source") else 2
+        self.arm(which, point + " hold")
+        upid = self.migrate(1, 2, **{"online": 1, "with-local-disks": 1})
+        self.assertTrue(wait_until(60, lambda: not os.path.exists(self.crash_file(which))), self.log(1, upid))
+        pid, _ = self.worker(which, "qmigrate" if which == 1 else "qmreceive")
+        return upid, lambda: self.testbed.exec(which, "kill", "-CONT", pid)
+
+    def awake(self):
+        """Nodes where a process of the guest runs and is not paused, as libvirt there says."""
+        found = []
+        for which in (1, 2):
+            done = self.testbed.exec(which, "virsh", "-q", "-c", "qemu:///system", "domstate", f"atoll-{VM}", check=False)
+            if done.stdout.strip() == "running":
+                found.append(which)
+        return found
+
+    def test_9_what_else_may_happen_in_the_middle(self):
+        self.ensure(1, running=True)
+        cases = [(point, deed) for point in ("source-prepared", "source-sent", "target-whole", "target-owned")
+                 for deed in (self.agents_die, self.libvirt_dies, self.link_is_cut, self.link_is_cut_and_workers_die)]
+        for point, deed in cases if FULL else random.sample(cases, 1):
+            self.ensure(1, running=True)
+            boot = self.boot_id(1)
+            upid, go_on = self.hold(point)
+            self.assertLessEqual(len(self.awake()), 1)
+            deed(go_on)
+            self.assertTrue(self.ended(1, upid, 120), self.log(1, upid))
+            home = self.final_home()
+            self.settled(home, running=True)
+            self.assertEqual(self.boot_id(home), boot, (point, deed.__name__, self.log(1, upid)))
+            print(f"{point}, {deed.__name__}: the guest is on n{home}", file=sys.stderr)
+
+    def agents_die(self, go_on):
+        for which in (1, 2):
+            self.testbed.kill(which, "compute-agent")
+        go_on()
+
+    def libvirt_dies(self, go_on):
+        for which in (1, 2):
+            self.testbed.kill(which, "libvirtd")
+        go_on()
+
+    def link_is_cut(self, go_on):
+        self.testbed.cut(1, 2)
+        try:
+            go_on()
+            for _ in range(30):  # neither side has a quorum: whatever each does, at most one runs
+                self.assertLessEqual(len(self.awake()), 1)
+                time.sleep(0.1)
+        finally:
+            self.testbed.heal()
+
+    def link_is_cut_and_workers_die(self, go_on):
+        workers = [(1, self.worker(1, "qmigrate")[0]), (2, self.worker(2, "qmreceive")[0])]
+        self.testbed.cut(1, 2)
+        try:
+            go_on()
+            time.sleep(1)
+            for which, pid in workers:
+                self.testbed.exec(which, "kill", "-KILL", pid, check=False)
+            for _ in range(20):
+                self.assertLessEqual(len(self.awake()), 1)
+                time.sleep(0.1)
+        finally:
+            self.testbed.heal()
 
     def test_4_a_stop_at_any_time_does_no_harm(self):
         self.ensure(1, running=True)

@@ -14,6 +14,7 @@ struct cmp_volume {
     const char *path;   /* absolute */
     const char *format; /* "raw", "qcow2" */
     bool block;         /* a block device, not a file */
+    bool shared;        /* other nodes use it, too: libvirt leaves its owner alone */
     bool no_direct;     /* the file system takes no O_DIRECT: cache=none becomes writeback */
 };
 

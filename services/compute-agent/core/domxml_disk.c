@@ -280,7 +280,12 @@ static void disk_source(const Atoll__Qemu__V1__Drive *drive, const struct cmp_vo
 {
     if (volume->path == NULL || (drive->file != NULL && strcmp(drive->file, "none") == 0))
         return; /* a drive without a medium */
-    cmp_xml_empty(xml, "source", volume->block ? "dev" : "file", volume->path, NULL);
+    cmp_xml_begin(xml, "source");
+    cmp_xml_attr(xml, volume->block ? "dev" : "file", volume->path);
+    /* A copy that ends would take the image from the guest that has moved (docs/decisions/0011). */
+    if (volume->shared && !cmp_drive_is_cdrom(drive))
+        cmp_xml_empty(xml, "seclabel", "model", "dac", "relabel", "no", NULL);
+    cmp_xml_end(xml);
 }
 
 static void disk_names(const struct cmp_guest *guest, const struct cmp_drive *item, struct cmp_xml *xml)

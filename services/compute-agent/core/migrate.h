@@ -33,6 +33,7 @@ struct cmp_move_volume {
     const char *path;
     const char *format; /* "raw", "qcow2" */
     uint64_t size_bytes;
+    uint64_t used_bytes; /* on its disk; 0: unknown */
     /* the plan */
     enum cmp_move move;
     const char *to_storage;

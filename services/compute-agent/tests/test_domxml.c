@@ -67,6 +67,7 @@ static struct cmp_volume *volumes_of(const Atoll__Qemu__V1__Config *config, stru
         volume->block = strncmp(file, "/dev/", 5) == 0;
         volume->format = strstr(file, "qcow2") != NULL ? "qcow2" : "raw";
         volume->no_direct = strncmp(file, "tmpfs:", 6) == 0;
+        volume->shared = strncmp(file, "shared:", 7) == 0;
     }
     *ret_count = used;
     return list;
