@@ -109,13 +109,8 @@ void *atl_bus_socket(struct atl_bus *bus, int type)
     return socket;
 }
 
-/* Heartbeats go on in libzmq's own thread, so a loop that is busy is not dead, but a process that is stopped
- * is. Once in 250 ms is few packets, and three of them lost in a row are no accident in a cluster's network.
- */
 static void set_tcp(void *socket)
 {
-    set_int(socket, ZMQ_HEARTBEAT_IVL, 250);
-    set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 750);
     set_int(socket, ZMQ_HANDSHAKE_IVL, 2000);
     set_int(socket, ZMQ_CONNECT_TIMEOUT, 500); /* before the kernel would ask a second time */
     set_int(socket, ZMQ_RECONNECT_IVL, 50);
@@ -134,16 +129,33 @@ static void set_key(void *socket, int option, const uint8_t key[ATL_BUS_KEY_SIZE
 void atl_bus_secure_server(struct atl_bus *bus, void *socket)
 {
     static const char domain[] = "atoll";
-    set_tcp(socket);
+    set_tcp(socket); /* who has connected asks for signs of life often enough for both */
     set_int(socket, ZMQ_CURVE_SERVER, 1);
     set_key(socket, ZMQ_CURVE_SECRETKEY, bus->cluster->secret_key);
     int rc = zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain));
     atl_assert(rc == 0);
 }
 
+/* Heartbeats go on in libzmq's own thread, so a loop that is busy is not dead, but a process that is stopped
+ * is. Who waits for an answer asks four times a second, and three of them lost in a row are no accident in a
+ * cluster's network; who listens to events has their beats too, and can do with less: in a large cluster
+ * these are most of what is sent at rest.
+ */
+static void set_beat(void *socket)
+{
+    int type = 0;
+    size_t size = sizeof type;
+    int rc = zmq_getsockopt(socket, ZMQ_TYPE, &type, &size);
+    atl_assert(rc == 0);
+    int beat = type == ZMQ_SUB ? 1000 : 250;
+    set_int(socket, ZMQ_HEARTBEAT_IVL, beat);
+    set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 3 * beat);
+}
+
 void atl_bus_secure_client(struct atl_bus *bus, void *socket, const uint8_t server_key[ATL_BUS_KEY_SIZE])
 {
     set_tcp(socket);
+    set_beat(socket);
     set_key(socket, ZMQ_CURVE_SERVERKEY, server_key);
     set_key(socket, ZMQ_CURVE_PUBLICKEY, bus->cluster->public_key);
     set_key(socket, ZMQ_CURVE_SECRETKEY, bus->cluster->secret_key);
