@@ -15,7 +15,8 @@ from report import TOP, Report
 BUDGET_MIN = {"checks": 10, "build": 6, "unit": 3, "purity": 1, "scenario": 1, "sim": 2, "fuzz": 3, "component": 8,
               "bus": 2, "api": 2, "clients": 4, "docs": 3, "testbed": 10, "lab": 6, "bench": 5}
 LEVELS = list(BUDGET_MIN)
-BENCHES = ["bus", "codec", "store", "store-etcd", "http", "container", "node", "cluster", "scale"]  # as tests/bench/run knows them
+BENCHES = ["bus", "codec", "store", "store-etcd", "http", "container", "node", "cluster",
+           "scale"]  # as tests/bench/run knows them
 BENCHES_IN_CI = ["bus", "codec", "store"]
 HELP = """levels:
   checks     compilers without warnings, formatting, static analysis, spelling, sizes, layering
