@@ -213,10 +213,12 @@ static enum atl_code check(struct source *source, struct atl_error *err)
     enum atl_code code = move_say(&source->link, "ask", &word, err);
     if (code == ATL_OK)
         code = source_hear(source, "facts", false, &answer, err);
+    atl_assert(code != ATL_OK || answer != NULL);
     if (code == ATL_OK && answer->facts == NULL)
         code = atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the target said what it may not say now");
     if (code != ATL_OK)
         return code;
+    atl_assert(answer->facts != NULL);
     struct atl_errors *errors = atl_arena_new(&work->arena, struct atl_errors);
     take_facts(source, answer->facts);
     cmp_move_check(&source->input, errors);
@@ -316,6 +318,7 @@ static enum atl_code hand_over(struct source *source, struct atl_error *err)
         code = source_hear(source, "committed", true, &answer, err);
     if (code != ATL_OK)
         return code;
+    atl_assert(answer != NULL);
     source->committed = true;
     if (answer->error != NULL)
         atl_task_warn(source->work.task, "the guest is the target's, but does not run yet: %s",
@@ -430,6 +433,7 @@ enum atl_code work_migrate(struct atl_task *task, const uint8_t *spec, size_t si
 {
     SOURCE_AT_EXIT struct source source = {0};
     enum atl_code code = work_init(&source.work, task, spec, size, err);
+    atl_assert(code != ATL_OK || source.work.spec != NULL);
     if (source.work.spec != NULL && source.work.spec->upid != NULL)
         return move_persist(&source.work, move_recover_source, MOVE_FOREVER, err);
     return code == ATL_OK ? migrate(&source, err) : code;

@@ -447,6 +447,7 @@ enum atl_code work_receive(struct atl_task *task, const uint8_t *spec, size_t si
     TARGET_AT_EXIT struct target target = {0};
     struct work *work = &target.work;
     enum atl_code code = work_init(work, task, spec, size, err);
+    atl_assert(code != ATL_OK || work->spec != NULL);
     if (work->spec != NULL && work->spec->upid != NULL)
         return move_persist(work, move_recover_target, MOVE_FOREVER, err);
     if (code != ATL_OK)

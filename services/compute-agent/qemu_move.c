@@ -12,7 +12,7 @@
 #include "core/migrate.h"
 #include "core/move_nodes.h"
 #include "io/log.h"
-#include "io/stream.h"
+#include "pure/storage_map.h"
 #include "qemu.h"
 
 /* --- asked for --------------------------------------------------------------------------------------------
@@ -37,19 +37,16 @@ static enum atl_code need_storages(struct cmp_qemu *qemu, struct atl_request *re
                                    struct atl_error *err)
 {
     static const char *const allocate[] = {"Datastore.AllocateSpace", NULL};
+    struct atl_arena *arena = atl_request_arena(request);
+    struct atl_errors errors = {0};
+    const char **storages = atl_storage_map_targets(map, arena);
     enum atl_code code = ATL_OK;
-    for (const char *at = map != NULL ? map : ""; code == ATL_OK && *at != '\0';) {
-        size_t length = strcspn(at, ",; ");
-        const char *colon = memchr(at, ':', length);
-        const char *name = colon != NULL ? colon + 1 : at;
-        int size = (int)(length - (size_t)(name - at));
-        if (size > 1) /* "1" is the storage where the disk is */
-            code = atl_keeper_need(qemu->cmp->keeper, atl_request_principal(request),
-                                   atl_arena_format(atl_request_arena(request), "/storage/%.*s", size, name),
-                                   allocate, err);
-        at += length;
-        at += strspn(at, ",; ");
-    }
+    atl_storage_map_check(map, "targetstorage", &errors);
+    if (errors.count > 0)
+        return atl_fail(err, ATL_E_INVALID, "targetstorage", "%s", errors.items[0].text);
+    for (size_t i = 0; code == ATL_OK && storages[i] != NULL; i++)
+        code = atl_keeper_need(qemu->cmp->keeper, atl_request_principal(request),
+                               atl_arena_format(arena, "/storage/%s", storages[i]), allocate, err);
     return code;
 }
 

@@ -5,40 +5,10 @@
 
 #include "core/domxml.h"
 #include "core/migrate.h"
+#include "pure/storage_map.h"
 
 /* --- where volumes go -------------------------------------------------------------------------------------
  */
-
-/* "a:b,c:d,e": a pair for the storage, else the single word; "1" and nothing: the same storage. */
-static const char *map_storage(const char *map, const char *storage, struct atl_arena *arena)
-{
-    const char *common = storage;
-    for (const char *at = map != NULL ? map : ""; *at != '\0';) {
-        size_t length = strcspn(at, ",; ");
-        const char *colon = memchr(at, ':', length);
-        if (colon == NULL && length > 0 && !(length == 1 && *at == '1'))
-            common = atl_arena_strndup(arena, at, length);
-        if (colon != NULL && strlen(storage) == (size_t)(colon - at) &&
-            strncmp(at, storage, (size_t)(colon - at)) == 0)
-            return atl_arena_strndup(arena, colon + 1, length - (size_t)(colon + 1 - at));
-        at += length;
-        at += strspn(at, ",; ");
-    }
-    return common;
-}
-
-static void check_map(const char *map, struct atl_errors *errors)
-{
-    unsigned int singles = 0;
-    for (const char *at = map != NULL ? map : ""; *at != '\0';) {
-        size_t length = strcspn(at, ",; ");
-        singles += length > 0 && memchr(at, ':', length) == NULL;
-        at += length;
-        at += strspn(at, ",; ");
-    }
-    if (singles > 1)
-        atl_errors_add(errors, "targetstorage", "only one storage may stand without its source");
-}
 
 static void plan_local(const struct cmp_move_input *input, struct cmp_move_volume *volume,
                        struct atl_errors *errors)
@@ -61,7 +31,7 @@ static void plan_local(const struct cmp_move_input *input, struct cmp_move_volum
 
 void cmp_move_plan(struct cmp_move_input *input, struct atl_arena *arena, struct atl_errors *errors)
 {
-    check_map(input->storages, errors);
+    atl_storage_map_check(input->storages, "targetstorage", errors);
     for (size_t i = 0; i < input->volume_count; i++) {
         struct cmp_move_volume *volume = &input->volumes[i];
         volume->move = CMP_MOVE_NONE;
@@ -70,7 +40,7 @@ void cmp_move_plan(struct cmp_move_input *input, struct atl_arena *arena, struct
             atl_errors_add(errors, volume->name, "'%s' belongs to this machine", volume->volid);
         if (volume->is_path || volume->shared || volume->said_shared)
             continue;
-        volume->to_storage = map_storage(input->storages, volume->storage, arena);
+        volume->to_storage = atl_storage_map(input->storages, volume->storage, arena);
         plan_local(input, volume, errors);
     }
 }
