@@ -294,6 +294,8 @@ static enum atl_code prepare(struct source *source, struct atl_error *err)
     if (source->input.running)
         code = work->driver->domain(work->engine, work->spec->vmid, &xml, err);
     prepare.xml = xml;
+    prepare.has_paused = true;
+    prepare.paused = !source->was_running;
     prepare.run_dir =
         atl_arena_format(&work->arena, "%s/qemu/%" PRIu32, atl_task_run_dir(work->task), work->spec->vmid);
     if (code == ATL_OK)

@@ -200,9 +200,9 @@ static enum atl_code start_waiting(struct target *target, const struct cmp_machi
         code = work->driver->start(work->engine, work->spec->vmid, xml.data, true, err);
     target->started = code == ATL_OK;
     /* Its disks stay the source's until it runs: without this a source that takes the guest back could not
-     * write. */
+     * write. A guest that is to stay paused has to have them, though: QEMU could not send it on otherwise. */
     if (code == ATL_OK)
-        code = move_capability(work, "late-block-activate", true, err);
+        code = move_capability(work, "late-block-activate", !(prepare->has_paused && prepare->paused), err);
     return code;
 }
 

@@ -248,7 +248,7 @@ static size_t boot_guests(void *self, struct cmp_boot_guest *guests, size_t room
     struct cmp_qemu *qemu = self;
     struct boot_walk walk = {.qemu = qemu, .guests = guests, .room = room};
     char prefix[160];
-    *ret_known = qemu->known && qemu->accel != NULL;
+    *ret_known = qemu->known && qemu->accel != NULL && qemu_move_in_order(qemu);
     if (!*ret_known)
         return 0;
     (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", qemu->cmp->options.node);

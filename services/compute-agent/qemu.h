@@ -113,6 +113,8 @@ void qemu_receives_free(struct cmp_qemu *qemu);
 void qemu_move_ended(struct cmp_qemu *qemu, const struct atl_task_info *info);
 /* The same for those that were killed while the agent was away; once, after the start. */
 void qemu_move_sweep(struct cmp_qemu *qemu);
+/* Has every guest of this node whose migration was cut off its place, and is no migration under way? */
+bool qemu_move_in_order(const struct cmp_qemu *qemu);
 
 /* --- accelerator ------------------------------------------------------------------------------------------
  */

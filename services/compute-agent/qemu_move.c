@@ -423,6 +423,19 @@ static void sweep_type(struct cmp_qemu *qemu, const char *type)
     }
 }
 
+bool qemu_move_in_order(const struct cmp_qemu *qemu)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    const struct atl_upid_filter filter = {.type = "qmigrate", .active = true};
+    struct atl_task_info *infos = NULL;
+    size_t count = 0;
+    size_t total = 0;
+    if (!qemu->moves_swept)
+        return false;
+    atl_task_list(qemu->cmp->reader, &filter, &arena, &infos, &count, &total);
+    return total == 0;
+}
+
 void qemu_move_sweep(struct cmp_qemu *qemu)
 {
     if (qemu->moves_swept || qemu->cmp->tasks == NULL || !atl_mirror_ready(qemu->cmp->mirror))

@@ -173,7 +173,8 @@ void work_remove_run_dir(const struct work *work)
 {
     char path[4096];
     static const char *const names[] = {"vnc.sock",     "serial0.sock", "serial1.sock", "serial2.sock",
-                                        "serial3.sock", "efivars.fd",   "ram.sock",     "nbd.sock"};
+                                        "serial3.sock", "efivars.fd",   "ram.sock",     "nbd.sock",
+                                        "ram-out.sock", "nbd-out.sock"};
     for (size_t i = 0; i < ATL_COUNT(names); i++) {
         (void)snprintf(path, sizeof path, "%s/qemu/%" PRIu32 "/%s", atl_task_run_dir(work->task),
                        work->spec->vmid, names[i]);
