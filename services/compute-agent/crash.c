@@ -16,6 +16,8 @@ static const char *const names[CMP_CRASH_POINTS] = {
     [CMP_CRASH_CT_HANDED_OVER] = "ct-handed-over",
     [CMP_CRASH_CT_AWAKE] = "ct-awake",
     [CMP_CRASH_CT_FREED] = "ct-freed",
+    [CMP_CRASH_CT_TAKEN_BACK] = "ct-taken-back",
+    [CMP_CRASH_CT_UP_AGAIN] = "ct-up-again",
 };
 
 const char *cmp_crash_point_to_text(enum cmp_crash_point point)
@@ -27,17 +29,24 @@ const char *cmp_crash_point_to_text(enum cmp_crash_point point)
 
 void cmp_crash_at(const struct atl_task *task, enum cmp_crash_point point)
 {
-    char line[64] = "";
+    char text[512] = "";
     ATL_FREE_AT_EXIT char *path = atl_format("%s/compute-agent/crash-at", atl_task_state_dir(task));
-    FILE *file = fopen(path, "re");
+    FILE *file = fopen(path, "r+e");
     if (file == NULL)
         return;
-    if (fgets(line, sizeof line, file) == NULL)
-        line[0] = '\0';
-    (void)fclose(file); /* it was read only */
-    line[strcspn(line, "\n")] = '\0';
-    if (strcmp(line, cmp_crash_point_to_text(point)) != 0)
-        return;
-    (void)unlink(path);
-    (void)kill(getpid(), SIGKILL); /* it does not come back */
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    size_t line = strcspn(text, "\n");
+    const char *name = cmp_crash_point_to_text(point);
+    bool armed = line == strlen(name) && strncmp(text, name, line) == 0;
+    size_t rest = line < size ? line + 1 : size;
+    if (armed && rest == size) {
+        (void)unlink(path); /* that was the last one */
+    } else if (armed) {
+        rewind(file);
+        armed = fwrite(text + rest, 1, size - rest, file) == size - rest && fflush(file) == 0 &&
+                ftruncate(fileno(file), (off_t)(size - rest)) == 0;
+    }
+    (void)fclose(file); /* all is written, or it is not armed any more */
+    if (armed)
+        (void)kill(getpid(), SIGKILL); /* it does not come back */
 }

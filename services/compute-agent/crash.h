@@ -2,8 +2,8 @@
  * Where a migration of a container can be cut off: between each two things that stay. Tests end the worker at
  * each of them and look what became of the guest.
  *
- * A point is armed by its name in the file STATE/compute-agent/crash-at, where root alone can write; the file
- * is removed, and the process is killed.
+ * Points are armed by their names, a line each, in the file STATE/compute-agent/crash-at, where root alone can
+ * write. At the first of them its line is removed, and the process is killed; then comes the next one's turn.
  */
 #ifndef CMP_CRASH_H
 #define CMP_CRASH_H
@@ -20,6 +20,9 @@ enum cmp_crash_point {
     CMP_CRASH_CT_HANDED_OVER,
     CMP_CRASH_CT_AWAKE,
     CMP_CRASH_CT_FREED,
+    /* when it fails, or is put in order */
+    CMP_CRASH_CT_TAKEN_BACK,
+    CMP_CRASH_CT_UP_AGAIN,
     CMP_CRASH_POINTS,
 };
 const char *cmp_crash_point_to_text(enum cmp_crash_point point);

@@ -61,8 +61,9 @@ static enum atl_code read_now(const struct cmp_handover *handover, const char *p
     return ATL_OK;
 }
 
-static enum atl_code take_lock_off(const struct cmp_handover *handover, const struct atl_file *file,
-                                   const struct atl_buf *text, struct atl_error *err)
+/* The same text once more: who compares the revision before it comes too late. */
+static enum atl_code write_anew(const struct cmp_handover *handover, const struct atl_file *file,
+                                struct atl_error *err)
 {
     ATL_TXN_AT_EXIT struct atl_txn txn;
     struct atl_bus *bus = NULL;
@@ -72,14 +73,13 @@ static enum atl_code take_lock_off(const struct cmp_handover *handover, const st
         return code;
     atl_txn_init(&txn);
     atl_txn_compare(&txn, handover->source, file->revision);
-    atl_txn_put(&txn, handover->source, text->data, text->length);
+    atl_txn_put(&txn, handover->source, file->bytes, file->size);
     return atl_txn_send_wait(bus, &txn, write_within, &now, err);
 }
 
 /* One look; ATL_OK: *ret_side is known, and stays so. */
 static enum atl_code look(const struct cmp_handover *handover, enum cmp_side *ret_side, struct atl_error *err)
 {
-    ATL_BUF_AT_EXIT struct atl_buf text = {0};
     struct atl_file file = {0};
     struct atl_file other = {0};
     bool found = false;
@@ -89,10 +89,11 @@ static enum atl_code look(const struct cmp_handover *handover, enum cmp_side *re
         code = read_now(handover, handover->target, &at_target, &other, err);
     if (code != ATL_OK)
         return code;
-    *ret_side = at_target ? CMP_SIDE_TARGET : CMP_SIDE_SOURCE;
-    if (!found || !handover->unlocked(&file, handover->arena, &text))
+    *ret_side = at_target ? CMP_SIDE_TARGET : CMP_SIDE_SETTLED;
+    if (!found || !handover->locked(&file, handover->arena))
         return ATL_OK;
-    return take_lock_off(handover, &file, &text, err); /* whoever comes second finds it changed */
+    *ret_side = CMP_SIDE_SOURCE;
+    return write_anew(handover, &file, err);
 }
 
 enum cmp_side cmp_handover_settle(const struct cmp_handover *handover)
@@ -100,7 +101,7 @@ enum cmp_side cmp_handover_settle(const struct cmp_handover *handover)
     bool told = false;
     for (;;) {
         struct atl_error error = {0};
-        enum cmp_side side = CMP_SIDE_SOURCE;
+        enum cmp_side side = CMP_SIDE_SETTLED;
         enum atl_code code = look(handover, &side, &error);
         if (code == ATL_OK)
             return side;

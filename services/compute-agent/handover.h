@@ -1,7 +1,8 @@
 /*
  * The moment in which a stopped guest becomes another node's: one transaction renames its file, if nobody has
  * changed it since it was read with the lock "migrate". The tree decides alone: whoever does not know how
- * that ended asks it, and puts an end to it by taking the lock off, which is a change of the file, too.
+ * that ended asks it, and puts an end to it by writing the file anew, after which an older hand-over cannot
+ * come through any more.
  */
 #ifndef CMP_HANDOVER_H
 #define CMP_HANDOVER_H
@@ -15,12 +16,14 @@ struct cmp_handover {
     struct atl_arena *arena;
     char source[200]; /* "nodes/n1/lxc/101.conf" */
     char target[200];
-    /* The file without its lock "migrate", into ret_text; false: it has no such lock, or is no guest's. */
-    bool (*unlocked)(const struct atl_file *file, struct atl_arena *arena, struct atl_buf *ret_text);
+    /* Has the file the lock "migrate"? */
+    bool (*locked)(const struct atl_file *file, struct atl_arena *arena);
 };
 
 enum cmp_side {
-    CMP_SIDE_SOURCE, /* the guest is the source's, and its lock is off */
+    CMP_SIDE_SOURCE,  /* the guest is the source's for good; the lock is on, for whoever puts things in order
+                       */
+    CMP_SIDE_SETTLED, /* the same, and the lock is off: it was put in order, or is gone altogether */
     CMP_SIDE_TARGET,
 };
 

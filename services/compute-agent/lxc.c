@@ -421,6 +421,7 @@ static void batch(void *user)
     part->swept = true;
     own_prefix(part->cmp, prefix, sizeof prefix);
     atl_mirror_each(part->cmp->mirror, prefix, sweep_one, part);
+    lxc_moving_sweep_rest(part);
 }
 
 static void part_task_changed(void *self, const struct atl_task_info *info)
@@ -494,6 +495,7 @@ static void part_close(void *self)
     for (size_t i = 0; i < part->guest_count; i++)
         release(part->guests[i]);
     free(part->guests);
+    free(part->cut_off);
     cmp_facts_close(&part->facts);
     part->driver->close(&part->host);
     free(part);

@@ -152,18 +152,13 @@ static enum atl_code plan(struct lxc_moving *moving, struct atl_error *err)
 /* --- over ------------------------------------------------------------------------------------------------
  */
 
-/* "nodes/NODE/lxc/ID.conf" as it is without the lock of a migration. */
-static bool unlocked(const struct atl_file *file, struct atl_arena *arena, struct atl_buf *ret_text)
+static bool is_locked(const struct atl_file *file, struct atl_arena *arena)
 {
     struct cmp_lxc_doc doc;
-    if (cmp_lxc_doc_read(file->bytes, file->size, arena, &doc, NULL) != ATL_OK)
-        return false;
-    const char *lock = cmp_lxc_doc_lock(&doc);
-    if (lock == NULL || strcmp(lock, "migrate") != 0)
-        return false;
-    cmp_lxc_doc_set_lock(&doc, NULL);
-    cmp_lxc_doc_write(&doc, ret_text);
-    return true;
+    const char *lock = NULL;
+    if (cmp_lxc_doc_read(file->bytes, file->size, arena, &doc, NULL) == ATL_OK)
+        lock = cmp_lxc_doc_lock(&doc);
+    return lock != NULL && strcmp(lock, "migrate") == 0;
 }
 
 static enum atl_code hand_over(struct lxc_moving *moving, struct atl_error *err)
@@ -284,25 +279,37 @@ static void arrive(struct lxc_moving *moving)
     cmp_crash_at(work->task, CMP_CRASH_CT_FREED);
 }
 
-/* The container is here, as it was before; its lock is off already. */
+static enum atl_code start_again(struct lxc_work *work, struct atl_error *err)
+{
+    struct cmp_ct_run run;
+    enum atl_code code = lxc_work_read(work, err);
+    if (code == ATL_OK && !work->driver->running(&work->host, work->vmid, &run)) {
+        code = lxc_work_start(work, err);
+        if (code == ATL_OK)
+            atl_task_log(work->task, "CT %" PRIu32 " runs here again", work->vmid);
+    }
+    return code;
+}
+
+/* Makes it again as it was before, and takes the lock off last: until then a later task would do the same. */
 static void stay(struct lxc_moving *moving)
 {
     struct lxc_work *work = moving->work;
-    struct cmp_ct_run run;
     struct atl_error error = {0};
     work->to_the_end = true;
-    if (moving->keep != NULL)
-        lxc_move_take_back(moving);
-    if (!moving->was_running || work->driver->running(&work->host, work->vmid, &run))
-        return;
-    enum atl_code code = lxc_work_read(work, &error);
-    if (code == ATL_OK)
-        code = lxc_work_start(work, &error);
-    if (code == ATL_OK)
-        atl_task_log(work->task, "CT %" PRIu32 " runs here again", work->vmid);
-    else
+    lxc_move_take_back(moving);
+    cmp_crash_at(work->task, CMP_CRASH_CT_TAKEN_BACK);
+    if (moving->was_running && start_again(work, &error) != ATL_OK)
         atl_task_warn(work->task, "CT %" PRIu32 " could not be started here again: %s", work->vmid,
                       error.text);
+    cmp_crash_at(work->task, CMP_CRASH_CT_UP_AGAIN);
+    enum atl_code code = lxc_work_read(work, &error);
+    if (code == ATL_OK) {
+        cmp_lxc_doc_set_lock(&work->doc, NULL);
+        code = lxc_work_write(work, &error);
+    }
+    if (code != ATL_OK)
+        atl_task_warn(work->task, "the lock 'migrate' could not be taken off: %s", error.text);
 }
 
 /* After a worker that was killed. */
@@ -315,13 +322,17 @@ static enum atl_code recover(struct lxc_moving *moving, struct atl_error *err)
     enum atl_code code = lxc_work_bus(work, err);
     if (code != ATL_OK)
         return code;
+    code = lxc_move_note(moving, err); /* if this one is killed, too */
+    if (code != ATL_OK)
+        return code;
     cmp_handover_init(&moving->handover, "lxc", work->spec->node, moving->target, work->vmid);
-    if (cmp_handover_settle(&moving->handover) == CMP_SIDE_TARGET) {
+    enum cmp_side side = cmp_handover_settle(&moving->handover);
+    if (side == CMP_SIDE_TARGET) {
         arrive(moving);
-        return ATL_OK;
+    } else if (side == CMP_SIDE_SOURCE) {
+        atl_task_log(work->task, "CT %" PRIu32 " stays here", work->vmid);
+        stay(moving);
     }
-    atl_task_log(work->task, "CT %" PRIu32 " stays here", work->vmid);
-    stay(moving);
     return ATL_OK;
 }
 
@@ -359,7 +370,7 @@ enum atl_code lxc_task_migrate(struct atl_task *task, const uint8_t *spec, size_
         return code;
     moving.spec = work.spec->move;
     moving.target = moving.spec->target;
-    moving.handover = (struct cmp_handover){.task = task, .arena = &work.arena, .unlocked = unlocked};
+    moving.handover = (struct cmp_handover){.task = task, .arena = &work.arena, .locked = is_locked};
     if (moving.spec->cut_off != NULL)
         return recover(&moving, err);
     cmp_handover_init(&moving.handover, "lxc", work.spec->node, moving.target, work.vmid);
@@ -368,10 +379,12 @@ enum atl_code lxc_task_migrate(struct atl_task *task, const uint8_t *spec, size_
         return code;
     code = go(&moving, err);
     /* A hand-over whose answer did not come may have been done all the same: the tree knows. */
-    if (code != ATL_OK && cmp_handover_settle(&moving.handover) == CMP_SIDE_SOURCE) {
-        stay(&moving);
-        return code;
+    enum cmp_side side = code == ATL_OK ? CMP_SIDE_TARGET : cmp_handover_settle(&moving.handover);
+    if (side == CMP_SIDE_TARGET) {
+        arrive(&moving);
+        return ATL_OK;
     }
-    arrive(&moving);
-    return ATL_OK;
+    if (side == CMP_SIDE_SOURCE)
+        stay(&moving);
+    return code;
 }

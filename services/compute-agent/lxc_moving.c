@@ -3,6 +3,7 @@
  * (proto/atoll/lxc/v1/migrate.proto), and the task that puts things in order after a worker that was killed.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -147,12 +148,28 @@ static bool is_open(const struct lxc_part *part, uint32_t vmid)
 void lxc_moving_changed(struct lxc_part *part, const struct atl_task_info *info, uint32_t vmid)
 {
     if (strcmp(info->parts.type, "vzmigrate") != 0 || strcmp(info->exit, "OK") == 0 ||
-        strncmp(info->exit, "WARNINGS", 8) == 0 || part->cmp->tasks == NULL)
+        strncmp(info->exit, "WARNINGS", 8) == 0)
         return;
-    if (is_open(part, vmid))
-        recover(part, vmid, info->upid);
+    if (part->swept) {
+        if (is_open(part, vmid))
+            recover(part, vmid, info->upid);
+        return;
+    }
+    part->cut_off = atl_realloc(part->cut_off, (part->cut_off_count + 1) * sizeof *part->cut_off);
+    struct lxc_cut_off *entry = &part->cut_off[part->cut_off_count++];
+    entry->vmid = vmid;
+    (void)atl_copy(entry->upid, sizeof entry->upid, info->upid); /* both are as long as a UPID may be */
 }
 
+static bool has_notes(const struct lxc_part *part, const char *upid, struct atl_arena *arena)
+{
+    return access(
+               atl_arena_format(arena, "%s/tasks/compute-agent/%s/move", part->cmp->options.state_dir, upid),
+               F_OK) == 0;
+}
+
+/* A container that is locked by a migration that nobody goes on with: its newest task that has noted
+ * something. */
 void lxc_moving_sweep(struct lxc_part *part, uint32_t vmid)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
@@ -160,17 +177,29 @@ void lxc_moving_sweep(struct lxc_part *part, uint32_t vmid)
     struct atl_task_info *infos = NULL;
     size_t count = 0;
     size_t total = 0;
-    struct cmp_lxc_doc doc;
-    if (lxc_part_doc(part, vmid, &arena, &doc, NULL) != ATL_OK)
-        return;
-    const char *lock = cmp_lxc_doc_lock(&doc);
-    if (lock == NULL || strcmp(lock, "migrate") != 0)
+    if (!is_open(part, vmid))
         return;
     (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
-    const struct atl_upid_filter filter = {.type = "vzmigrate", .id = id, .limit = 1};
+    const struct atl_upid_filter filter = {.type = "vzmigrate", .id = id};
     atl_task_list(part->cmp->reader, &filter, &arena, &infos, &count, &total);
-    if (count > 0 && infos[0].state == ATL_TASK_STOPPED)
-        recover(part, vmid, infos[0].upid);
+    for (size_t i = 0; i < count; i++)
+        if (infos[i].state != ATL_TASK_STOPPED)
+            return;
+    for (size_t i = 0; i < count; i++)
+        if (has_notes(part, infos[i].upid, &arena)) {
+            recover(part, vmid, infos[i].upid);
+            return;
+        }
+}
+
+void lxc_moving_sweep_rest(struct lxc_part *part)
+{
+    for (size_t i = 0; i < part->cut_off_count; i++)
+        if (cmp_config_file(part->cmp, "lxc", part->cut_off[i].vmid) == NULL) /* else it was seen to above */
+            recover(part, part->cut_off[i].vmid, part->cut_off[i].upid);
+    free(part->cut_off);
+    part->cut_off = NULL;
+    part->cut_off_count = 0;
 }
 
 /* --- the target -------------------------------------------------------------------------------------------
