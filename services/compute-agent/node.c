@@ -14,6 +14,7 @@
 #include "core/ct_node.h"
 #include "drivers/lxc.h"
 #include "io/service.h"
+#include "node_all.h"
 
 /* Which version of the API clients may expect; it is theirs, not ours. */
 #define API_VERSION "9.0.0"
@@ -271,6 +272,11 @@ static const struct atl_handler handlers[] = {
     {"GetDns", get_dns},
 };
 
+static const struct atl_handler all_handlers[] = {
+    {"StartAll", node_start_all},     {"StopAll", node_stop_all}, {"SuspendAll", node_suspend_all},
+    {"MigrateAll", node_migrate_all}, {"Drain", node_drain},
+};
+
 static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_error *err)
 {
     (void)err;
@@ -279,6 +285,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
     sample(part);
     part->timer = atl_loop_timer(cmp->loop, sample_period, sample_period, sample, part);
     atl_bus_serve(cmp->bus, &atl_svc_node_v1_Nodes, handlers, ATL_COUNT(handlers), part);
+    atl_bus_serve(cmp->bus, &atl_svc_node_v1_NodeGuests, all_handlers, ATL_COUNT(all_handlers), cmp);
     *ret_self = part;
     return ATL_OK;
 }
@@ -290,5 +297,9 @@ static void part_close(void *self)
     free(part);
 }
 
-const struct cmp_part cmp_node_part = {
-    .name = "node", .open = part_open, .close = part_close, .status = part_status};
+const struct cmp_part cmp_node_part = {.name = "node",
+                                       .open = part_open,
+                                       .close = part_close,
+                                       .status = part_status,
+                                       .tasks = cmp_node_tasks,
+                                       .task_count = CMP_NODE_TASKS};

@@ -10,10 +10,11 @@ import threading
 import time
 import unittest
 
-from testbed import TOP, ApiError, Testbed, guests, wait_until
+from testbed import TOP, ApiError, NodeError, Testbed, guests, wait_until
+from rest import TaskError  # found through testbed
 
 NAME = f"movect{os.getpid()}"
-FILE = "crash-at"
+WAY_BACK = ("ct-taken-back", "ct-up-again")
 
 
 def crash_points():
@@ -140,12 +141,39 @@ class MoveContainers(unittest.TestCase):
         self.assertTrue(self.config(301, 2)["rootfs"].startswith("other:301/vm-301-disk-0.raw"))
         self.assertEqual(self.testbed.exec(2, "debugfs", "-R", "cat kept", self.volumes(301)[0][1]).stdout, kept)
 
+    def test_all_guests_of_a_node(self):
+        for vmid, start in ((310, 1), (311, 1), (312, 0)):
+            self.make(vmid, start=start, onboot=0 if start else 1)
+        vms = "310,311,312"
+        rest = self.rest(1)
+        with self.assertRaisesRegex(ApiError, "already"):
+            rest.post("/nodes/n1/migrateall", target="n1", vms=vms)
+        upid = rest.post("/nodes/n1/migrateall", target="n2", vms=vms, maxworkers=2)
+        self.assertEqual(rest.wait(upid, 120), "OK")
+        for vmid in (310, 311, 312):
+            self.assert_settles(vmid, vmid != 312, 2)
+        self.assertEqual(rest.wait(rest.post("/nodes/n2/stopall", vms=vms), 120), "OK")
+        self.assertEqual(rest.wait(rest.post("/nodes/n2/startall", vms=vms), 120), "OK")
+        for vmid in (310, 311, 312):
+            self.assert_settles(vmid, vmid == 312, 2)
+        self.assertEqual(rest.wait(rest.post("/nodes/n2/startall", vms=vms, force=1), 120), "OK")
+        with self.assertRaisesRegex(NodeError, "this is node 'n1', not 'n2'"):
+            self.testbed.atoll(1, "node", "drain", "n2")
+        done = self.testbed.atoll(2, "node", "drain", "n2", "--target", "n1,n3", "--max-workers", "3")
+        self.assertIn("CT 310", done.stdout + done.stderr)
+        for vmid in (310, 311, 312):
+            self.assert_settles(vmid, True)
+            self.assertNotEqual(self.home(vmid), 2)
+        self.make(313, rootfs="local:0", start=0)
+        with self.assertRaisesRegex(TaskError, "folder"):  # it stays, and the task says why
+            rest.wait(rest.post("/nodes/n1/drain", vms="313"), 60)
+
     # --- it is refused ---
 
     def refused(self, pattern, *args, **more):
         """By the method, or by its task before anything is touched."""
-        with self.assertRaisesRegex((ApiError, Exception), pattern):
-            raise RuntimeError(self.rest(1).wait(self.move(*args, **more), 60))
+        with self.assertRaisesRegex((ApiError, TaskError), pattern):
+            self.rest(1).wait(self.move(*args, **more), 60)
 
     def test_what_cannot_be_is_found_before_anything_is_touched(self):
         self.make(302)
@@ -196,23 +224,26 @@ class MoveContainers(unittest.TestCase):
         threading.Timer(8, self.testbed.heal).start()
         try:
             self.rest(3).wait(upid, 120)
-        except Exception as err:  # pylint: disable=broad-except  # the task's own words: it may also ride it out
+        except TaskError as err:  # the task's own words: it may also ride it out
             print(f"cut for 8 s: {err}", file=sys.stderr)
         self.assert_settles(306, False, seconds=90)
 
-    def crash(self, vmid, point):
-        path = os.path.join(self.testbed.node(1).state_dir, "compute-agent", FILE)
+    def arm(self, *points):
+        path = os.path.join(self.testbed.node(1).state_dir, "compute-agent", "crash-at")
         with open(path, "w", encoding="utf-8") as out:
-            out.write(point)
+            out.write("\n".join(points))
+        return lambda: not os.path.exists(path)
+
+    def crash(self, vmid, point):
+        """Points of the way back need something that begins it."""
+        fired = self.arm(*(["ct-sent"] if point in WAY_BACK else []), point)
         try:
             self.rest(1).wait(self.move(vmid, 1, 2, restart=1), 60)
-        except Exception:  # pylint: disable=broad-except  # the task was killed, which is what is wanted
+        except TaskError:  # the task was killed, which is what is wanted
             pass
-        self.assertTrue(wait_until(30, lambda: not os.path.exists(path), 0.1), f"{point} was not reached")
-        self.assert_settles(vmid, True)
-        node = self.settled(vmid, True)
+        self.assertTrue(wait_until(30, fired, 0.1), f"{point} was not reached")
         handed_over = point in ("ct-handed-over", "ct-awake", "ct-freed")
-        self.assertEqual(node, 2 if handed_over else 1, point)
+        self.assert_settles(vmid, True, 2 if handed_over else 1)
         if handed_over:
             self.assertEqual(self.rest(2).wait(self.move(vmid, 2, 1, restart=1), 120), "OK")
             self.assert_settles(vmid, True, 1)
@@ -228,11 +259,9 @@ class MoveContainers(unittest.TestCase):
         self.make(308)
         for point in ("ct-stopped", "ct-sent", "ct-handed-over"):
             with self.subTest(point):
-                path = os.path.join(self.testbed.node(1).state_dir, "compute-agent", FILE)
-                with open(path, "w", encoding="utf-8") as out:
-                    out.write(point)
+                fired = self.arm(point)
                 self.move(308, 1, 2, restart=1)
-                self.assertTrue(wait_until(30, lambda p=path: not os.path.exists(p), 0.02))
+                self.assertTrue(wait_until(30, fired, 0.02))
                 self.testbed.kill(1, "compute-agent")
                 self.assert_settles(308, True, 2 if point == "ct-handed-over" else 1, seconds=90)
 

@@ -184,6 +184,13 @@ static enum atl_code read_api(struct reader *r, const char *word)
     return ATL_OK;
 }
 
+/* What is done to a node may name it without --node: "atoll node drain n2". */
+static bool takes_node(const struct cli_args *args)
+{
+    return args->node == NULL && strcmp(args->noun, "node") == 0 &&
+           atl_message_field(args->command->rpc->input, "node") != NULL;
+}
+
 static enum atl_code read_word(struct reader *r, const char *word)
 {
     struct cli_args *args = r->args;
@@ -204,6 +211,10 @@ static enum atl_code read_word(struct reader *r, const char *word)
             return atl_fail(r->err, ATL_E_INVALID, NULL, "there is no 'atoll %s %s'; see atoll %s --help",
                             args->noun, word, args->noun);
         want_positionals(r);
+        return ATL_OK;
+    }
+    if (r->positional_at == r->positionals && takes_node(args)) {
+        args->node = word;
         return ATL_OK;
     }
     if (r->positional_at == r->positionals)
