@@ -195,10 +195,16 @@ void codec_field_to_text(const ProtobufCMessage *message, const struct atl_field
 /* --- decoding shared by parameters, property strings and configuration text
  * --------------------------------- */
 
+struct codec_seen {
+    const ProtobufCMessage *message;
+    const struct atl_field *field;
+};
+
 struct codec_reader {
     struct atl_arena *arena;
     struct codec_faults faults;
-    const struct atl_field **seen; /* required fields whose C type cannot tell whether they were given */
+    /* Required fields whose C type cannot tell whether they were given, each with its message. */
+    struct codec_seen *seen;
     size_t seen_count;
     size_t seen_capacity;
     bool in_property;

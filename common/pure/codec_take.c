@@ -14,10 +14,11 @@ static bool needs_mark(const ProtobufCMessage *message, const struct atl_field *
            fd->type != PROTOBUF_C_TYPE_MESSAGE;
 }
 
-static bool is_marked(const struct codec_reader *reader, const struct atl_field *field)
+static bool is_marked(const struct codec_reader *reader, const ProtobufCMessage *message,
+                      const struct atl_field *field)
 {
-    for (size_t i = 0; i < reader->seen_count; i++)
-        if (reader->seen[i] == field)
+    for (size_t i = reader->seen_count; i > 0; i--)
+        if (reader->seen[i - 1].field == field && reader->seen[i - 1].message == message)
             return true;
     return false;
 }
@@ -25,14 +26,14 @@ static bool is_marked(const struct codec_reader *reader, const struct atl_field 
 static bool is_given(const struct codec_reader *reader, const ProtobufCMessage *message,
                      const struct atl_field *field)
 {
-    return needs_mark(message, field) ? is_marked(reader, field) : codec_count(message, field) > 0;
+    return needs_mark(message, field) ? is_marked(reader, message, field) : codec_count(message, field) > 0;
 }
 
-static void mark(struct codec_reader *reader, const struct atl_field *field)
+static void mark(struct codec_reader *reader, const ProtobufCMessage *message, const struct atl_field *field)
 {
-    reader->seen = atl_arena_grow(reader->arena, (void *)reader->seen, reader->seen_count,
-                                  &reader->seen_capacity, sizeof(struct atl_field *));
-    reader->seen[reader->seen_count++] = field;
+    reader->seen = atl_arena_grow(reader->arena, reader->seen, reader->seen_count, &reader->seen_capacity,
+                                  sizeof *reader->seen);
+    reader->seen[reader->seen_count++] = (struct codec_seen){.message = message, .field = field};
 }
 
 static ProtobufCMessage *take_property(struct codec_reader *reader, const struct atl_field *field,
@@ -76,7 +77,7 @@ static void take_value(struct codec_reader *reader, ProtobufCMessage *message, c
         size = 4;
     memcpy(place, &value, size);
     if (needs_mark(message, field))
-        mark(reader, field);
+        mark(reader, message, field);
 }
 
 static void take_list(struct codec_reader *reader, ProtobufCMessage *message, const struct atl_field *field,
