@@ -158,7 +158,7 @@ static enum atl_code token_text(struct cfg *cfg, const char *address, struct cfg
 {
     struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
     struct atl_buf endpoint ATL_BUF_AT_EXIT = {0};
-    struct cfg_corosync_node node;
+    struct cfg_corosync_node node = {.id = 0};
     enum atl_code code = who_admits(cfg, &arena, &node, err);
     if (code != ATL_OK)
         return code;
