@@ -1,4 +1,4 @@
-/* Where a migration of a container can be cut off. */
+/* Where a migration can be cut off. */
 #include "crash.h"
 
 #include <signal.h>
@@ -18,6 +18,23 @@ static const char *const names[CMP_CRASH_POINTS] = {
     [CMP_CRASH_CT_FREED] = "ct-freed",
     [CMP_CRASH_CT_TAKEN_BACK] = "ct-taken-back",
     [CMP_CRASH_CT_UP_AGAIN] = "ct-up-again",
+    [CMP_CRASH_VM_REACHED] = "vm-source-reached",
+    [CMP_CRASH_VM_CHECKED] = "vm-source-checked",
+    [CMP_CRASH_VM_LOCKED] = "vm-source-locked",
+    [CMP_CRASH_VM_PREPARED] = "vm-source-prepared",
+    [CMP_CRASH_VM_COPIED] = "vm-source-copied",
+    [CMP_CRASH_VM_SENDING] = "vm-source-sending",
+    [CMP_CRASH_VM_SENT] = "vm-source-sent",
+    [CMP_CRASH_VM_HANDED_OVER] = "vm-source-handed-over",
+    [CMP_CRASH_VM_ENDED] = "vm-source-ended",
+    [CMP_CRASH_VM_TAKEN_BACK] = "vm-source-taken-back",
+    [CMP_CRASH_VM_GOES_ON] = "vm-source-goes-on",
+    [CMP_CRASH_VM_LISTENING] = "vm-target-listening",
+    [CMP_CRASH_VM_MADE] = "vm-target-made",
+    [CMP_CRASH_VM_WAITING] = "vm-target-waiting",
+    [CMP_CRASH_VM_WHOLE] = "vm-target-whole",
+    [CMP_CRASH_VM_OWNED] = "vm-target-owned",
+    [CMP_CRASH_VM_RUNNING] = "vm-target-running",
 };
 
 const char *cmp_crash_point_to_text(enum cmp_crash_point point)
@@ -37,7 +54,9 @@ void cmp_crash_at(const struct atl_task *task, enum cmp_crash_point point)
     size_t size = fread(text, 1, sizeof text - 1, file);
     size_t line = strcspn(text, "\n");
     const char *name = cmp_crash_point_to_text(point);
-    bool armed = line == strlen(name) && strncmp(text, name, line) == 0;
+    size_t word = strcspn(text, " \n");
+    bool hold = strncmp(text + word, " hold", 5) == 0;
+    bool armed = word == strlen(name) && strncmp(text, name, word) == 0;
     size_t rest = line < size ? line + 1 : size;
     if (armed && rest == size) {
         (void)unlink(path); /* that was the last one */
@@ -48,5 +67,5 @@ void cmp_crash_at(const struct atl_task *task, enum cmp_crash_point point)
     }
     (void)fclose(file); /* all is written, or it is not armed any more */
     if (armed)
-        (void)kill(getpid(), SIGKILL); /* it does not come back */
+        (void)kill(getpid(), hold ? SIGSTOP : SIGKILL);
 }

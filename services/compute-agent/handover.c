@@ -6,6 +6,7 @@
 
 #include "atoll/store/v1/store.atl.h"
 #include "atoll/store/v1/store.pb-c.h"
+#include "core/move_judge.h"
 
 static const atl_ns ask_again = 300 * ATL_MS;
 static const atl_ns write_within = 5 * ATL_SECOND;
@@ -61,6 +62,12 @@ static enum atl_code read_now(const struct cmp_handover *handover, const char *p
     return ATL_OK;
 }
 
+enum atl_code cmp_handover_read(const struct cmp_handover *handover, bool *ret_found,
+                                struct atl_file *ret_file, struct atl_error *err)
+{
+    return read_now(handover, handover->source, ret_found, ret_file, err);
+}
+
 /* The same text once more: who compares the revision before it comes too late. */
 static enum atl_code write_anew(const struct cmp_handover *handover, const struct atl_file *file,
                                 struct atl_error *err)
@@ -89,8 +96,12 @@ static enum atl_code look(const struct cmp_handover *handover, enum cmp_side *re
         code = read_now(handover, handover->target, &at_target, &other, err);
     if (code != ATL_OK)
         return code;
-    *ret_side = at_target ? CMP_SIDE_TARGET : CMP_SIDE_SETTLED;
-    if (!found || !handover->locked(&file, handover->arena))
+    enum cmp_move_file source = CMP_FILE_ABSENT;
+    if (found)
+        source = handover->locked(&file, handover->arena) ? CMP_FILE_LOCKED : CMP_FILE_FREE;
+    enum cmp_move_verdict verdict = cmp_move_judge(source, at_target);
+    *ret_side = verdict == CMP_MOVE_TARGET ? CMP_SIDE_TARGET : CMP_SIDE_SETTLED;
+    if (verdict != CMP_MOVE_OPEN)
         return ATL_OK;
     *ret_side = CMP_SIDE_SOURCE;
     return write_anew(handover, &file, err);

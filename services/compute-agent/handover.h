@@ -1,8 +1,8 @@
 /*
- * The moment in which a stopped guest becomes another node's: one transaction renames its file, if nobody has
- * changed it since it was read with the lock "migrate". The tree decides alone: whoever does not know how
- * that ended asks it, and puts an end to it by writing the file anew, after which an older hand-over cannot
- * come through any more.
+ * The moment in which a guest that stands still becomes another node's: one transaction renames its file, if
+ * nobody has changed it since it was read with the lock "migrate". The tree decides alone: whoever does not
+ * know how that ended asks it, and puts an end to it by writing the file anew, after which an older hand-over
+ * cannot come through any more.
  */
 #ifndef CMP_HANDOVER_H
 #define CMP_HANDOVER_H
@@ -27,9 +27,14 @@ enum cmp_side {
     CMP_SIDE_TARGET,
 };
 
-/* folder: "lxc". */
+/* folder: "lxc", "qemu-server". */
 void cmp_handover_init(struct cmp_handover *handover, const char *folder, const char *source,
                        const char *target, uint32_t vmid);
+
+/* The file at the source as the tree has it now, past any copy; the bytes live in the arena. Errors: it is
+ * not known (no quorum, nobody answers). */
+ATL_MUST_CHECK enum atl_code cmp_handover_read(const struct cmp_handover *handover, bool *ret_found,
+                                               struct atl_file *ret_file, struct atl_error *err);
 
 /* Renames the file, which had that revision, and gives it that text. Errors: ATL_E_CONFLICT somebody changed
  * it; any other: ask cmp_handover_settle(), it may have been done all the same. */

@@ -4,16 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "atoll/qemu/v1/migrate.atl.h"
 #include "atoll/storage/v1/volume.atl.h"
-#include "atoll/store/v1/store.atl.h"
+#include "handover.h"
 
 enum { HEAD = 4, WORD_MAX = 4 << 20 };
 
 static const atl_ns say_within = 20 * ATL_SECOND;
-static const atl_ns ask_again = 300 * ATL_MS;
 
 /* --- words ------------------------------------------------------------------------------------------------
  */
@@ -87,94 +85,29 @@ enum atl_code move_hear(struct move_link *link, atl_ns deadline, struct atl_aren
 /* --- the tree decides -------------------------------------------------------------------------------------
  */
 
-void move_files_init(struct move_files *files, const char *source, const char *target, uint32_t vmid)
-{
-    *files = (struct move_files){.found = false};
-    (void)snprintf(files->source, sizeof files->source, "nodes/%.80s/qemu-server/%" PRIu32 ".conf", source,
-                   vmid);
-    (void)snprintf(files->target, sizeof files->target, "nodes/%.80s/qemu-server/%" PRIu32 ".conf", target,
-                   vmid);
-}
-
-static enum atl_code read_now(struct work *work, const char *path, bool *ret_found, struct atl_file *ret_file,
-                              struct atl_error *err)
-{
-    Atoll__Store__V1__GetRequest request = ATOLL__STORE__V1__GET_REQUEST__INIT;
-    const ProtobufCMessage *output = NULL;
-    request.path = atl_arena_strdup(&work->arena, path);
-    request.has_linearizable = true;
-    request.linearizable = true;
-    const struct atl_task_call call = {
-        .rpc = &atl_rpc_store_v1_Store_Get, .input = &request.base, .to_the_end = true};
-    enum atl_code code = atl_task_call_at(work->task, &call, &work->arena, &output, err);
-    *ret_found = code == ATL_OK;
-    if (code != ATL_OK)
-        return code == ATL_E_ABSENT ? ATL_OK : code;
-    const Atoll__Store__V1__File *file = ((const Atoll__Store__V1__GetReply *)output)->file;
-    *ret_file = (struct atl_file){
-        .path = file->path,
-        .bytes = atl_arena_strndup(&work->arena, (const char *)file->content.data, file->content.len),
-        .size = file->content.len};
-    if (file->revision != NULL)
-        ret_file->revision =
-            (struct atl_revision){.epoch = file->revision->epoch, .number = file->revision->number};
-    return ATL_OK;
-}
-
-enum atl_code move_files_read(struct work *work, struct move_files *files, struct atl_error *err)
-{
-    enum atl_code code = read_now(work, files->source, &files->found, &files->text, err);
-    return code == ATL_OK ? read_now(work, files->target, &files->at_target, &files->target_text, err) : code;
-}
-
-bool move_locked(struct work *work, const struct atl_file *file)
+bool move_locked(const struct atl_file *file, struct atl_arena *arena)
 {
     struct cmp_file data;
-    return cmp_file_read(file->bytes, file->size, &work->arena, &data, NULL) == ATL_OK &&
+    return cmp_file_read(file->bytes, file->size, arena, &data, NULL) == ATL_OK &&
            data.main->state->lock != NULL && strcmp(data.main->state->lock, "migrate") == 0;
 }
 
-/* The file at the source without its lock; whoever comes second finds it changed. */
-static enum atl_code unlock(struct work *work, const struct move_files *files, struct atl_error *err)
+void move_handover_init(struct work *work, const char *source, const char *target,
+                        struct cmp_handover *handover)
 {
-    ATL_BUF_AT_EXIT struct atl_buf text = {0};
-    ATL_TXN_AT_EXIT struct atl_txn txn;
-    struct cmp_file file;
-    enum atl_code code = cmp_file_read(files->text.bytes, files->text.size, &work->arena, &file, err);
-    if (code != ATL_OK)
-        return code;
-    file.main->state->lock = NULL;
-    cmp_file_write(&file, &text);
-    atl_txn_init(&txn);
-    atl_txn_compare(&txn, files->source, files->text.revision);
-    atl_txn_put(&txn, files->source, text.data, text.length);
-    return atl_txn_send_wait(work->bus, &txn, 5 * ATL_SECOND, NULL, err);
+    *handover = (struct cmp_handover){.task = work->task, .arena = &work->arena, .locked = move_locked};
+    cmp_handover_init(handover, "qemu-server", source, target, work->spec->vmid);
 }
 
-enum cmp_move_verdict move_settle(struct work *work, struct move_files *files)
+enum atl_code move_unlock(struct work *work, struct atl_error *err)
 {
-    bool told = false;
-    for (;;) {
-        struct atl_error error = {0};
-        enum cmp_move_verdict verdict = CMP_MOVE_OPEN;
-        enum atl_code code = move_files_read(work, files, &error);
-        if (code == ATL_OK) {
-            enum cmp_move_file source = CMP_FILE_ABSENT;
-            if (files->found)
-                source = move_locked(work, &files->text) ? CMP_FILE_OURS : CMP_FILE_OTHER;
-            verdict = cmp_move_judge(source, files->at_target);
-            if (verdict != CMP_MOVE_OPEN)
-                return verdict;
-            code = unlock(work, files, &error);
-            if (code == ATL_OK)
-                return CMP_MOVE_SOURCE;
-        }
-        if (!told && code != ATL_E_CONFLICT)
-            atl_task_warn(work->task, "whose the guest is cannot be told yet, asking on: %s", error.text);
-        told = told || code != ATL_E_CONFLICT;
-        const struct timespec pause = {.tv_nsec = ask_again};
-        (void)nanosleep(&pause, NULL); /* cut short by a signal: it asks a little sooner */
-    }
+    enum atl_code code = work_read(work, err);
+    if (code == ATL_E_ABSENT)
+        return ATL_OK; /* it was removed */
+    if (code != ATL_OK || !move_locked(&work->text, &work->arena))
+        return code;
+    work->file.main->state->lock = NULL;
+    return work_write(work, err);
 }
 
 /* --- volumes ----------------------------------------------------------------------------------------------

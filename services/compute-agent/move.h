@@ -8,6 +8,7 @@
 
 #include "atoll/qemu/v1/migrate.pb-c.h"
 #include "core/migrate.h"
+#include "handover.h"
 #include "io/stream.h"
 #include "work.h"
 
@@ -33,28 +34,11 @@ ATL_MUST_CHECK enum atl_code move_hear(struct move_link *link, atl_ns deadline, 
 /* --- the tree decides -------------------------------------------------------------------------------------
  */
 
-struct move_files {
-    char source[200]; /* "nodes/n1/qemu-server/100.conf" */
-    char target[200];
-    bool found; /* at the source, and what it is */
-    struct atl_file text;
-    bool at_target;
-    struct atl_file target_text;
-};
-
-void move_files_init(struct move_files *files, const char *source, const char *target, uint32_t vmid);
-/* Reads both as they are now, past any copy. Errors: it is not known (no quorum, nobody answers). */
-ATL_MUST_CHECK enum atl_code move_files_read(struct work *work, struct move_files *files,
-                                             struct atl_error *err);
+/* From that node to the other one. */
+void move_handover_init(struct work *work, const char *source, const char *target,
+                        struct cmp_handover *handover);
 /* Does the file hold `lock: migrate`? */
-bool move_locked(struct work *work, const struct atl_file *file);
-
-/*
- * Puts an end to a migration that was given up: takes the lock off the file at the source, unless the guest
- * has been handed over. Goes on asking until the tree has told; then it is final. Warns in the log while it
- * waits.
- */
-enum cmp_move_verdict move_settle(struct work *work, struct move_files *files);
+bool move_locked(const struct atl_file *file, struct atl_arena *arena);
 
 /* --- engine -----------------------------------------------------------------------------------------------
  */
@@ -99,6 +83,9 @@ move_deed_fn move_call_off, move_go_on;
 move_deed_fn move_end_copy;
 /* The target's copy begins to run. */
 move_deed_fn move_wake;
+
+/* The lock goes when all is in order at the source. */
+move_deed_fn move_unlock;
 
 /* Tries it, with a new connection to the engine, until it is done or the time is over: the engine may be
  * away. */

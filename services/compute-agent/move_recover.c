@@ -18,16 +18,18 @@ static void free_noted(struct work *work, const char *name)
 
 enum atl_code move_recover_source(struct work *work, struct atl_error *err)
 {
-    struct move_files files;
+    struct cmp_handover handover;
     bool was_running = atl_task_noted(work->task, work->spec->upid, "running", &work->arena)[0] != '\0';
-    move_files_init(&files, work->spec->node, work->spec->move->peer, work->spec->vmid);
+    enum atl_code code = ATL_OK;
+    move_handover_init(work, work->spec->node, work->spec->move->peer, &handover);
     atl_task_log(work->task, "the migration %s was cut off", work->spec->upid);
-    if (move_settle(work, &files) == CMP_MOVE_SOURCE) {
+    if (cmp_handover_settle(&handover) != CMP_SIDE_TARGET) {
         atl_task_log(work->task, "the guest stays here");
-        return was_running ? move_go_on(work, err) : move_call_off(work, err);
+        code = was_running ? move_go_on(work, err) : move_call_off(work, err);
+        return code == ATL_OK ? move_unlock(work, err) : code;
     }
     atl_task_log(work->task, "the guest is the target's");
-    enum atl_code code = move_end_copy(work, err);
+    code = move_end_copy(work, err);
     if (code != ATL_OK)
         return code;
     free_noted(work, "moved");
@@ -60,11 +62,11 @@ static enum atl_code free_made(struct work *work, struct atl_error *err)
 
 enum atl_code move_recover_target(struct work *work, struct atl_error *err)
 {
-    struct move_files files;
+    struct cmp_handover handover;
     enum cmp_state state = CMP_STOPPED;
-    move_files_init(&files, work->spec->move->peer, work->spec->node, work->spec->vmid);
+    move_handover_init(work, work->spec->move->peer, work->spec->node, &handover);
     atl_task_log(work->task, "the receiving task %s was cut off", work->spec->upid);
-    if (move_settle(work, &files) == CMP_MOVE_SOURCE) {
+    if (cmp_handover_settle(&handover) != CMP_SIDE_TARGET) {
         atl_task_log(work->task, "the guest stays at the source");
         enum atl_code code = move_end_copy(work, err);
         if (code == ATL_OK)

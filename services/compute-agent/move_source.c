@@ -4,7 +4,7 @@
 
 #include "atoll/qemu/v1/migrate.atl.h"
 #include "atoll/storage/v1/volume.atl.h"
-#include "move_crash.h"
+#include "crash.h"
 #include "move_source.h"
 
 static const atl_ns answer_within = 120 * ATL_SECOND;
@@ -335,7 +335,7 @@ static void leave(struct source *source)
     struct atl_error error = {0};
     if (move_persist(work, move_end_copy, MOVE_PATIENCE, &error) != ATL_OK)
         atl_task_warn(work->task, "the guest's old process could not be ended: %s", error.text);
-    move_crash_at(work, MOVE_CRASH_ENDED);
+    cmp_crash_at(work->task, CMP_CRASH_VM_ENDED);
     for (size_t i = 0; i < source->input.volume_count; i++)
         if (source->input.volumes[i].move != CMP_MOVE_NONE)
             work_free_volumes(work, &source->input.volumes[i].volid, 1);
@@ -346,22 +346,26 @@ static void leave(struct source *source)
 static enum atl_code give_up(struct source *source, enum atl_code why, struct atl_error *err)
 {
     struct work *work = &source->work;
-    struct move_files files;
+    struct cmp_handover handover;
     struct atl_error error = {0};
     move_tunnel_close(&source->ram);
     move_tunnel_close(&source->nbd);
     move_link_done(&source->link);
     move_jobs_cancel(work, &source->jobs);
-    move_files_init(&files, work->spec->node, work->spec->move->peer, work->spec->vmid);
-    if (move_settle(work, &files) == CMP_MOVE_TARGET) {
+    move_handover_init(work, work->spec->node, work->spec->move->peer, &handover);
+    if (cmp_handover_settle(&handover) == CMP_SIDE_TARGET) {
         atl_task_warn(work->task, "the target has the guest, though it could not say so: %s",
                       err != NULL ? err->text : "");
         leave(source);
         return ATL_OK;
     }
+    cmp_crash_at(work->task, CMP_CRASH_VM_TAKEN_BACK);
     move_deed_fn *deed = source->was_running ? move_go_on : move_call_off;
     if (source->input.running && move_persist(work, deed, MOVE_PATIENCE, &error) != ATL_OK)
         return atl_fail(err, ATL_E_IO, NULL, "the guest stays here and does not run: %s", error.text);
+    cmp_crash_at(work->task, CMP_CRASH_VM_GOES_ON);
+    if (move_persist(work, move_unlock, MOVE_PATIENCE, &error) != ATL_OK)
+        atl_task_warn(work->task, "the lock 'migrate' could not be taken off: %s", error.text);
     return why;
 }
 
@@ -402,11 +406,11 @@ static enum atl_code transfer(struct source *source, struct atl_error *err)
 
 static const struct {
     enum atl_code (*fn)(struct source *source, struct atl_error *err);
-    enum move_crash_point after;
+    enum cmp_crash_point after;
 } steps[] = {
-    {reach_target, MOVE_CRASH_REACHED}, {check, MOVE_CRASH_CHECKED}, {lock_guest, MOVE_CRASH_LOCKED},
-    {prepare, MOVE_CRASH_PREPARED},     {copy, MOVE_CRASH_COPIED},   {transfer, MOVE_CRASH_SENT},
-    {hand_over, MOVE_CRASH_HANDED},
+    {reach_target, CMP_CRASH_VM_REACHED},  {check, CMP_CRASH_VM_CHECKED}, {lock_guest, CMP_CRASH_VM_LOCKED},
+    {prepare, CMP_CRASH_VM_PREPARED},      {copy, CMP_CRASH_VM_COPIED},   {transfer, CMP_CRASH_VM_SENT},
+    {hand_over, CMP_CRASH_VM_HANDED_OVER},
 };
 
 static enum atl_code migrate(struct source *source, struct atl_error *err)
@@ -417,7 +421,7 @@ static enum atl_code migrate(struct source *source, struct atl_error *err)
     for (size_t i = 0; code == ATL_OK && i < ATL_COUNT(steps); i++) {
         code = steps[i].fn(source, err);
         if (code == ATL_OK)
-            move_crash_at(work, steps[i].after);
+            cmp_crash_at(work->task, steps[i].after);
     }
     if (code != ATL_OK)
         return source->locked ? give_up(source, code, err) : code;

@@ -8,13 +8,16 @@
 
 #include "atoll/qemu/v1/migrate.atl.h"
 #include "atoll/storage/v1/volume.atl.h"
+#include "crash.h"
+#include "handover.h"
 #include "move.h"
-#include "move_crash.h"
 #include "move_tunnel.h"
 
 struct target {
     struct work work;
-    struct move_files files;
+    struct cmp_handover handover;
+    bool found; /* the guest's file at the source, and what it is */
+    struct atl_file text;
     struct move_link link;
     struct move_tunnel *tunnel;
     char run_dir[108];
@@ -127,7 +130,7 @@ static enum atl_code fill_facts(struct target *target, const Atoll__Qemu__V1__As
             facts->missing_bridge[facts->n_missing_bridge++] = ask->bridge[i];
     facts->storage = atl_arena_array(&work->arena, Atoll__Qemu__V1__FactsStorage *, ask->n_storage + 1);
     facts->has_no_quorum = true;
-    facts->no_quorum = move_files_read(work, &target->files, NULL) != ATL_OK;
+    facts->no_quorum = cmp_handover_read(&target->handover, &target->found, &target->text, NULL) != ATL_OK;
     enum atl_code code = work->driver->state(work->engine, work->spec->vmid, &state, err);
     facts->has_running = true;
     facts->running = state != CMP_STOPPED;
@@ -263,21 +266,20 @@ static enum atl_code get_ready(struct target *target, const Atoll__Qemu__V1__Pre
     Atoll__Qemu__V1__Word word = ATOLL__QEMU__V1__WORD__INIT;
     target->prepare = prepare;
     target->moved = atl_arena_array(&work->arena, Atoll__Qemu__V1__Moved *, prepare->n_moving + 1);
-    enum atl_code code = move_files_read(work, &target->files, err);
-    if (code == ATL_OK && (!target->files.found || !move_locked(work, &target->files.text)))
+    enum atl_code code = cmp_handover_read(&target->handover, &target->found, &target->text, err);
+    if (code == ATL_OK && (!target->found || !move_locked(&target->text, &work->arena)))
         code = atl_fail(err, ATL_E_CONFLICT, NULL, "the guest is not locked for a migration");
     if (code == ATL_OK)
-        code =
-            cmp_file_read(target->files.text.bytes, target->files.text.size, &work->arena, &work->file, err);
+        code = cmp_file_read(target->text.bytes, target->text.size, &work->arena, &work->file, err);
     for (size_t i = 0; code == ATL_OK && i < prepare->n_moving; i++)
         code = make_volume(target, prepare->moving[i], err);
     if (code == ATL_OK)
-        move_crash_at(work, MOVE_CRASH_MADE);
+        cmp_crash_at(work->task, CMP_CRASH_VM_MADE);
     if (code == ATL_OK && prepare->xml != NULL)
         code = prepare_running(target, err);
     if (code != ATL_OK)
         return code;
-    move_crash_at(work, MOVE_CRASH_WAITING);
+    cmp_crash_at(work->task, CMP_CRASH_VM_WAITING);
     word.moved = target->moved;
     word.n_moved = target->moved_count;
     return move_say(&target->link, "ready", &word, err);
@@ -309,59 +311,44 @@ static enum atl_code wait_state(struct target *target, struct atl_error *err)
     return code;
 }
 
-/* The one transaction: the file goes from the source's folder to ours, if nobody has changed it since. */
-static enum atl_code send_hand_over(struct target *target, struct atl_error *err)
+/* The file as it will be here: with the volumes of this node, and without the lock. */
+static enum atl_code new_text(struct target *target, struct atl_buf *out, struct atl_error *err)
 {
-    ATL_BUF_AT_EXIT struct atl_buf text = {0};
-    ATL_TXN_AT_EXIT struct atl_txn txn;
     struct cmp_file file;
-    const struct move_files *files = &target->files;
-    enum atl_code code = cmp_file_read(files->text.bytes, files->text.size, &target->work.arena, &file, err);
+    enum atl_code code =
+        cmp_file_read(target->text.bytes, target->text.size, &target->work.arena, &file, err);
     if (code != ATL_OK)
         return code;
     for (size_t i = 0; i < target->moved_count; i++)
         cmp_move_rename(&file, target->prepare->moving[i]->volid, target->moved[i]->volid);
     file.main->state->lock = NULL;
-    cmp_file_write(&file, &text);
-    atl_txn_init(&txn);
-    atl_txn_compare(&txn, files->source, files->text.revision);
-    atl_txn_rename(&txn, files->source, files->target);
-    atl_txn_put(&txn, files->target, text.data, text.length);
-    return atl_txn_send_wait(target->work.bus, &txn, 5 * ATL_SECOND, NULL, err);
+    cmp_file_write(&file, out);
+    return ATL_OK;
 }
 
-static bool unchanged(const struct target *target, const Atoll__Qemu__V1__Word *word)
-{
-    const struct move_files *files = &target->files;
-    return files->found && files->text.revision.epoch == word->epoch &&
-           files->text.revision.number == word->number;
-}
-
-/* Sends until the tree has told how it ended: what was not answered may have been done. The guest stands
- * still meanwhile, so the first try goes by what was read before. */
+/* The one transaction. What was not answered may have been done: then the tree is asked, which may take long.
+ * A copy of the tree that is a little behind refuses what it has not seen yet. */
 static enum atl_code hand_over(struct target *target, const Atoll__Qemu__V1__Word *word,
                                struct atl_error *err)
 {
-    struct work *work = &target->work;
-    bool told = false;
-    for (bool read = unchanged(target, word);; read = false) {
-        struct atl_error error = {0};
-        enum atl_code code = read ? ATL_OK : move_files_read(work, &target->files, &error);
-        if (code == ATL_OK && !target->files.found && target->files.at_target)
-            return ATL_OK; /* an earlier try of ours */
-        if (code == ATL_OK && !unchanged(target, word))
-            return atl_fail(err, ATL_E_CONFLICT, NULL, "the guest's configuration was changed meanwhile");
-        if (code == ATL_OK)
-            code = send_hand_over(target, &error);
-        if (code == ATL_OK)
-            return ATL_OK;
-        if (!told && code != ATL_E_CONFLICT)
-            atl_task_warn(work->task, "whose the guest is cannot be told yet, it stays paused: %s",
-                          error.text);
-        told = told || code != ATL_E_CONFLICT;
-        const struct timespec step = {.tv_nsec = 200 * ATL_MS};
-        (void)nanosleep(&step, NULL); /* cut short by a signal: it asks a little sooner */
+    enum { TRIES = 5 };
+    const struct atl_revision locked = {.epoch = word->epoch, .number = word->number};
+    const struct timespec step = {.tv_nsec = 100 * ATL_MS};
+    ATL_BUF_AT_EXIT struct atl_buf text = {0};
+    struct atl_error error = {0};
+    if (target->text.revision.epoch != locked.epoch || target->text.revision.number != locked.number)
+        return atl_fail(err, ATL_E_CONFLICT, NULL, "the guest's configuration was changed meanwhile");
+    enum atl_code code = new_text(target, &text, err);
+    if (code != ATL_OK)
+        return code;
+    code = cmp_handover_commit(&target->handover, locked, &text, &error);
+    for (int i = 1; i < TRIES && code == ATL_E_CONFLICT; i++) {
+        (void)nanosleep(&step, NULL); /* cut short by a signal: it tries a little sooner */
+        code = cmp_handover_commit(&target->handover, locked, &text, &error);
     }
+    if (code == ATL_OK || cmp_handover_settle(&target->handover) == CMP_SIDE_TARGET)
+        return ATL_OK;
+    return atl_fail(err, code, NULL, "%s", error.text);
 }
 
 static void tell(struct target *target, const char *kind, const char *error)
@@ -381,18 +368,18 @@ static enum atl_code commit(struct target *target, const Atoll__Qemu__V1__Word *
     if (code == ATL_OK)
         code = move_jobs_done(work, &target->jobs, err);
     if (code == ATL_OK) {
-        move_crash_at(work, MOVE_CRASH_WHOLE);
+        cmp_crash_at(work->task, CMP_CRASH_VM_WHOLE);
         atl_task_log(work->task, "taking the guest over");
         code = hand_over(target, word, err);
     }
     if (code != ATL_OK)
         return code;
     target->committed = true;
-    move_crash_at(work, MOVE_CRASH_OWNED);
+    cmp_crash_at(work->task, CMP_CRASH_VM_OWNED);
     atl_task_log(work->task, "the guest is this node's");
     if (running && !(word->has_stay_paused && word->stay_paused))
         code = move_persist(work, move_wake, MOVE_PATIENCE, err);
-    move_crash_at(work, MOVE_CRASH_RUNNING);
+    cmp_crash_at(work->task, CMP_CRASH_VM_RUNNING);
     tell(target, "committed", code != ATL_OK && err != NULL ? err->text : NULL);
     return code;
 }
@@ -454,10 +441,10 @@ enum atl_code work_receive(struct atl_task *task, const uint8_t *spec, size_t si
         return code;
     (void)snprintf(target.run_dir, sizeof target.run_dir, "%.80s/qemu/%" PRIu32, atl_task_run_dir(task),
                    work->spec->vmid);
-    move_files_init(&target.files, work->spec->move->peer, work->spec->node, work->spec->vmid);
+    move_handover_init(work, work->spec->move->peer, work->spec->node, &target.handover);
     code = be_reached(&target, err);
     if (code == ATL_OK) {
-        move_crash_at(work, MOVE_CRASH_LISTENING);
+        cmp_crash_at(work->task, CMP_CRASH_VM_LISTENING);
         code = follow(&target, err);
     }
     if (code == ATL_OK || target.committed)

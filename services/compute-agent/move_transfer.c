@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "move_crash.h"
+#include "crash.h"
 #include "move_source.h"
 
 static const atl_ns look_period = 20 * ATL_MS;
@@ -255,7 +255,7 @@ enum atl_code source_transfer(struct source *source, struct atl_error *err)
     if (code == ATL_OK)
         code = start_memory(source, err);
     if (code == ATL_OK)
-        move_crash_at(&source->work, MOVE_CRASH_SENDING);
+        cmp_crash_at(source->work.task, CMP_CRASH_VM_SENDING);
     for (bool done = false; code == ATL_OK && !done;) {
         struct move_state state = {0};
         code = move_state(&source->work, &state, err);

@@ -50,13 +50,6 @@ static enum atl_code need_storages(struct cmp_qemu *qemu, struct atl_request *re
     return code;
 }
 
-/* For tests: move_crash.h. */
-static char *crash_file(struct atl_arena *arena)
-{
-    const char *name = getenv("ATOLL_CRASH_FILE");
-    return name != NULL ? atl_arena_strdup(arena, name) : NULL;
-}
-
 static Atoll__Qemu__V1__Move *move_of(const struct cmp_qemu *qemu, const Atoll__Qemu__V1__MigrateRequest *in,
                                       struct atl_arena *arena)
 {
@@ -64,7 +57,6 @@ static Atoll__Qemu__V1__Move *move_of(const struct cmp_qemu *qemu, const Atoll__
     Atoll__Qemu__V1__Move *move = atl_arena_new(arena, Atoll__Qemu__V1__Move);
     atoll__qemu__v1__move__init(move);
     move->peer = in->target;
-    move->crash_file = crash_file(arena);
     move->has_online = in->has_online;
     move->online = in->online;
     move->has_force = in->has_force;
@@ -321,7 +313,6 @@ static void handle_receive(struct atl_request *request, const ProtobufCMessage *
     if (code == ATL_OK) {
         move.peer = in->source;
         move.address = address;
-        move.crash_file = crash_file(arena);
         work->move = &move;
         const struct atl_task_start start = {.type = "qmreceive",
                                              .id = atl_arena_format(arena, "%" PRIu32, in->vmid),

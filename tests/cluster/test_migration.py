@@ -17,8 +17,8 @@ FULL = bool(os.environ.get("ATL_FULL"))
 
 
 def all_points():
-    with open(os.path.join(TOP, "services", "compute-agent", "move_crash.c"), encoding="utf-8") as source:
-        return re.findall(r'\[MOVE_CRASH_\w+\] = "([a-z-]+)"', source.read())
+    with open(os.path.join(TOP, "services", "compute-agent", "crash.c"), encoding="utf-8") as source:
+        return re.findall(r'\[CMP_CRASH_VM_\w+\] = "vm-([a-z-]+)"', source.read())
 
 
 def chosen(points, count):
@@ -29,18 +29,12 @@ def chosen(points, count):
     return random.Random(seed).sample(points, count)
 
 
-class MigrationBed(Testbed):
-    def start_node(self, which):
-        self.facts["environment"]["ATOLL_CRASH_FILE"] = FILE
-        super().start_node(which)
-
-
 class Migration(unittest.TestCase):
     """One testbed of two nodes and a shared folder; the machine 500 goes to and fro."""
 
     @classmethod
     def setUpClass(cls):
-        cls.testbed = MigrationBed(f"migr{os.getpid()}")
+        cls.testbed = Testbed(f"migr{os.getpid()}")
         cls.shared = f"/srv-shared-{os.getpid()}"
         cls.addClassCleanup(shutil.rmtree, cls.shared, True)
         cls.addClassCleanup(cls.testbed.down)
@@ -190,7 +184,7 @@ class Migration(unittest.TestCase):
 
     def arm(self, which, point):
         with open(self.crash_file(which), "w", encoding="utf-8") as file:
-            file.write(point + "\n")
+            file.write(f"vm-{point}\n")
 
     def crash_file(self, which):
         return os.path.join(self.testbed.node(which).state_dir, "compute-agent", FILE)
@@ -245,6 +239,8 @@ class Migration(unittest.TestCase):
         target = 3 - source
         boot = self.boot_id(source) if running else None
         self.arm(source if point.startswith("source") else target, point)
+        if point in ("source-taken-back", "source-goes-on"):
+            self.arm(target, "target-waiting")  # for these it has to fail first
         upid = self.migrate(source, target, **{"online": int(running), "with-local-disks": local})
         self.assertTrue(self.ended(source, upid), self.log(source, upid))
         killed = source if point.startswith("source") else target

@@ -193,19 +193,6 @@ const char *cmp_move_to_text(enum cmp_move move)
     return texts[move];
 }
 
-/* --- whose is it? -----------------------------------------------------------------------------------------
- */
-
-enum cmp_move_verdict cmp_move_judge(enum cmp_move_file source, bool at_target)
-{
-    if (source == CMP_FILE_OURS)
-        return CMP_MOVE_OPEN;
-    if (source == CMP_FILE_OTHER)
-        return CMP_MOVE_SOURCE;
-    return at_target ? CMP_MOVE_TARGET
-                     : CMP_MOVE_SOURCE; /* nowhere: it was removed; the target has no claim */
-}
-
 /* --- pace -------------------------------------------------------------------------------------------------
  */
 

@@ -1,6 +1,6 @@
 /*
- * Moving a virtual machine to another node: what has to move, what speaks against it, whose the guest is
- * after something broke, and the domain as the target has to start it. Pure (docs/decisions/0011).
+ * Moving a virtual machine to another node: what has to move, what speaks against it, and the domain as the
+ * target has to start it. Pure (docs/decisions/0011).
  */
 #ifndef CMP_CORE_MIGRATE_H
 #define CMP_CORE_MIGRATE_H
@@ -94,26 +94,6 @@ void cmp_move_plan(struct cmp_move_input *input, struct atl_arena *arena, struct
 
 /* Everything that would make it fail, after cmp_move_plan(): each fault names its parameter or device. */
 void cmp_move_check(const struct cmp_move_input *input, struct atl_errors *errors);
-
-/* --- whose is it? -----------------------------------------------------------------------------------------
- */
-
-/* The guest's file at one node, as the tree has it now. */
-enum cmp_move_file {
-    CMP_FILE_ABSENT,
-    CMP_FILE_OURS,  /* with lock: migrate, not changed since it was taken */
-    CMP_FILE_OTHER, /* somebody has changed it since */
-};
-
-enum cmp_move_verdict {
-    CMP_MOVE_SOURCE, /* the guest is the source's: the target destroys its copy, the source goes on */
-    CMP_MOVE_TARGET, /* the target's: the source destroys its copy */
-    CMP_MOVE_OPEN,   /* a hand-over may still be under way: settle it by a transaction, then ask again */
-};
-
-/* The tree decides alone: the hand-over is one transaction that holds only while the file at the source is
- * OURS. */
-enum cmp_move_verdict cmp_move_judge(enum cmp_move_file source, bool at_target);
 
 /* --- the running guest ------------------------------------------------------------------------------------
  */

@@ -3,6 +3,7 @@
 #include "atl_test.h"
 
 #include "core/migrate.h"
+#include "core/move_judge.h"
 #include "core/move_nodes.h"
 
 /* --- plans and checks --- */
@@ -185,25 +186,38 @@ static void a_moved_volume_has_its_new_name_everywhere(void **state)
 static void the_tree_decides_once(void **state)
 {
     (void)state;
-    assert_int_equal(cmp_move_judge(CMP_FILE_OURS, false), CMP_MOVE_OPEN);
-    assert_int_equal(cmp_move_judge(CMP_FILE_OURS, true), CMP_MOVE_OPEN);
-    assert_int_equal(cmp_move_judge(CMP_FILE_OTHER, false), CMP_MOVE_SOURCE);
-    assert_int_equal(cmp_move_judge(CMP_FILE_OTHER, true), CMP_MOVE_SOURCE);
+    assert_int_equal(cmp_move_judge(CMP_FILE_LOCKED, false), CMP_MOVE_OPEN);
+    assert_int_equal(cmp_move_judge(CMP_FILE_LOCKED, true), CMP_MOVE_OPEN);
+    assert_int_equal(cmp_move_judge(CMP_FILE_FREE, false), CMP_MOVE_SOURCE);
+    assert_int_equal(cmp_move_judge(CMP_FILE_FREE, true), CMP_MOVE_SOURCE);
     assert_int_equal(cmp_move_judge(CMP_FILE_ABSENT, true), CMP_MOVE_TARGET);
     assert_int_equal(cmp_move_judge(CMP_FILE_ABSENT, false), CMP_MOVE_SOURCE);
-    enum { HAND_OVER, TAKE_BACK_SOURCE, TAKE_BACK_TARGET, EVENTS };
-    for (unsigned int order = 0; order < EVENTS * EVENTS * EVENTS; order++) {
-        enum cmp_move_file source = CMP_FILE_OURS;
+    enum { HAND_OVER, ANEW_BY_SOURCE, ANEW_BY_TARGET, UNLOCK, EVENTS };
+    for (unsigned int order = 0; order < EVENTS * EVENTS * EVENTS * EVENTS; order++) {
+        enum cmp_move_file source = CMP_FILE_LOCKED;
+        unsigned int revision = 1; /* what the hand-over compares */
         bool at_target = false;
+        bool fenced = false;
         unsigned int rest = order;
         for (unsigned int step = 0; step < EVENTS; step++, rest /= EVENTS) {
-            if (source != CMP_FILE_OURS)
-                continue; /* every transaction compares the revision */
-            source = rest % EVENTS == HAND_OVER ? CMP_FILE_ABSENT : CMP_FILE_OTHER;
-            at_target = rest % EVENTS == HAND_OVER;
+            unsigned int event = rest % EVENTS;
+            if (event == HAND_OVER && source == CMP_FILE_LOCKED && revision == 1) {
+                source = CMP_FILE_ABSENT;
+                at_target = true;
+                assert_false(fenced); /* nobody was told before that it is the source's */
+            } else if (event == UNLOCK && source == CMP_FILE_LOCKED && fenced) {
+                source = CMP_FILE_FREE;
+                revision++;
+            } else if (event != UNLOCK && event != HAND_OVER &&
+                       cmp_move_judge(source, at_target) == CMP_MOVE_OPEN) {
+                revision++;
+                fenced = true;
+            }
         }
-        enum cmp_move_verdict verdict = cmp_move_judge(source, at_target);
-        assert_int_equal(verdict, order % EVENTS == HAND_OVER ? CMP_MOVE_TARGET : CMP_MOVE_SOURCE);
+        if (fenced)
+            assert_int_not_equal(cmp_move_judge(source, at_target), CMP_MOVE_TARGET);
+        if (at_target)
+            assert_int_equal(cmp_move_judge(source, at_target), CMP_MOVE_TARGET);
     }
 }
 
