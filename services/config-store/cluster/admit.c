@@ -16,7 +16,8 @@
 #include "view.h"
 
 #define CALL_TIMEOUT (5 * ATL_SECOND)
-enum { HASH_SIZE = 32, SECRET_BYTES = 16, VMIDS_MAX = 10000 };
+#define TOKEN_PAUSE  (200 * ATL_MS)
+enum { HASH_SIZE = 32, SECRET_BYTES = 16, VMIDS_MAX = 10000, TOKEN_TRIES = 20 };
 
 struct admission {
     struct cfg_cluster *cluster;
@@ -96,8 +97,11 @@ static const char *fingerprint_of(struct cfg *cfg, const char *node)
     return NULL;
 }
 
-struct making {
+struct making { /* lives with the request */
+    struct cfg *cfg;
     struct atl_request *request;
+    const Atoll__Cluster__V1__MakeJoinTokenRequest *wish;
+    unsigned int tries;
     char *text;
 };
 
@@ -162,6 +166,7 @@ static enum atl_code token_text(struct cfg *cfg, const char *address, struct cfg
     enum atl_code code = who_admits(cfg, &arena, &node, err);
     if (code != ATL_OK)
         return code;
+    atl_assert(node.name != NULL);
     const char *fingerprint = fingerprint_of(cfg, node.name);
     cfg_endpoint_write(node.links[0], CFG_GATEWAY_PORT, &endpoint);
     if (!atl_copy(token->endpoint, sizeof token->endpoint, address != NULL ? address : endpoint.data) ||
@@ -193,37 +198,50 @@ static void drop_old_tokens(struct cfg *cfg, struct cfg_op *ops, struct cfg_txn 
     }
 }
 
-void cfg_handle_make_join_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
+static void store_token(struct making *making, const struct cfg_join_token *token)
 {
-    struct cfg *cfg = user;
-    const Atoll__Cluster__V1__MakeJoinTokenRequest *wish = (const void *)input;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct cfg_join_token token;
-    struct atl_error error = {0};
+    struct cfg *cfg = making->cfg;
+    struct atl_arena *arena = atl_request_arena(making->request);
     struct atl_buf text ATL_BUF_AT_EXIT = {0};
     uint8_t hash[HASH_SIZE];
-    if (cfg_cluster_membership(cfg->cluster) == NULL) {
-        cfg_refuse(request, ATL_E_STATE, NULL, "this node is in no cluster");
-        return;
-    }
-    if (token_text(cfg, wish->address, &token, &error) != ATL_OK) {
-        atl_request_fail(request, &error, NULL);
-        return;
-    }
-    hash_secret(token.secret, hash);
+    hash_secret(token->secret, hash);
     Atoll__Cluster__V1__JoinToken record = ATOLL__CLUSTER__V1__JOIN_TOKEN__INIT;
     record.hash = (ProtobufCBinaryData){.data = hash, .len = sizeof hash};
-    record.expires = atl_clock_wall_seconds() + (wish->has_lifetime ? wish->lifetime : 900);
-    cfg_join_token_write(&token, &text);
-    struct making *making = atl_arena_new(arena, struct making);
-    making->request = request;
+    record.expires = atl_clock_wall_seconds() + (making->wish->has_lifetime ? making->wish->lifetime : 900);
+    cfg_join_token_write(token, &text);
     making->text = atl_arena_strdup(arena, text.data);
-    const char *path = atl_arena_format(arena, CFG_JOIN_FOLDER "%.*s", CFG_JOIN_ID, token.secret);
+    const char *path = atl_arena_format(arena, CFG_JOIN_FOLDER "%.*s", CFG_JOIN_ID, token->secret);
     struct cfg_op *ops = atl_arena_array(arena, struct cfg_op, CFG_TXN_OPS_MAX);
     struct cfg_txn txn = {.ops = ops};
     ops[txn.op_count++] = cfg_put_message(arena, path, &record.base);
     drop_old_tokens(cfg, ops, &txn);
-    cfg_store_txn(cfg->store, &txn, atl_request_id(request), on_token_stored, making);
+    cfg_store_txn(cfg->store, &txn, atl_request_id(making->request), on_token_stored, making);
+}
+
+/* Right after a start the gateway's fingerprint is told a moment later: that is waited for. */
+static void make_token(void *user)
+{
+    struct making *making = user;
+    struct cfg_join_token token;
+    struct atl_error error = {0};
+    enum atl_code code = token_text(making->cfg, making->wish->address, &token, &error);
+    if (code == ATL_E_UNAVAILABLE && making->tries++ < TOKEN_TRIES)
+        (void)atl_loop_timer(making->cfg->loop, TOKEN_PAUSE, 0, make_token, making);
+    else if (code != ATL_OK)
+        atl_request_fail(making->request, &error, NULL);
+    else
+        store_token(making, &token);
+}
+
+void cfg_handle_make_join_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct cfg *cfg = user;
+    struct making *making = atl_arena_new(atl_request_arena(request), struct making);
+    *making = (struct making){.cfg = cfg, .request = request, .wish = (const void *)input};
+    if (cfg_cluster_membership(cfg->cluster) == NULL)
+        cfg_refuse(request, ATL_E_STATE, NULL, "this node is in no cluster");
+    else
+        make_token(making);
 }
 
 /* --- may it come in? --- */
@@ -267,11 +285,7 @@ static enum atl_code add_to_conf(struct admission *admission, struct atl_error *
                         admission->node);
     if (there != NULL && strcmp(there->links[0], admission->links[0]) == 0)
         return ATL_OK;
-    code = cfg_corosync_add(conf, &node, err);
-    if (code == ATL_OK && cfg_corosync_find(conf, admission->node)->votes == 0)
-        return atl_fail(err, ATL_E_UNIMPLEMENTED, "votes",
-                        "nodes without a vote (and more than %d nodes) are not built yet", CFG_VOTERS_MAX);
-    return code;
+    return cfg_corosync_add(conf, &node, err);
 }
 
 static enum atl_code check(struct admission *admission, struct atl_error *err)
@@ -396,6 +410,16 @@ static void answer_failed(struct admission *admission, const struct atl_etcd_ans
     refuse(admission, &error);
 }
 
+void cfg_members_text(const Etcd__MemberAddResponse *added, const char *node, struct atl_buf *out)
+{
+    for (size_t i = 0; i < added->n_members; i++) {
+        const Etcd__Member *member = added->members[i];
+        const char *name = member->id == added->member->id ? node : member->name;
+        for (size_t k = 0; k < member->n_peer_urls; k++)
+            atl_buf_printf(out, "%s%s=%s", out->length > 0 ? "," : "", name, member->peer_urls[k]);
+    }
+}
+
 static void on_added(const struct atl_etcd_answer *answer, void *user)
 {
     struct admission *admission = user;
@@ -406,18 +430,17 @@ static void on_added(const struct atl_etcd_answer *answer, void *user)
     cfg_crash_at(&admission->cluster->place, CFG_CRASH_ADMIT_LEARNER);
     const Etcd__MemberAddResponse *added = (const void *)answer->message;
     struct atl_buf members ATL_BUF_AT_EXIT = {0};
-    for (size_t i = 0; i < added->n_members; i++) {
-        const Etcd__Member *member = added->members[i];
-        const char *name = member->id == added->member->id ? admission->node : member->name;
-        for (size_t k = 0; k < member->n_peer_urls; k++)
-            atl_buf_printf(&members, "%s%s=%s", members.length > 0 ? "," : "", name, member->peer_urls[k]);
-    }
+    cfg_members_text(added, admission->node, &members);
     admission->reply.members = atl_arena_strdup(admission->arena, members.data);
     record(admission, added->member->id);
 }
 
 static void add_learner(struct admission *admission)
 {
+    if (cfg_corosync_find(&admission->conf, admission->node)->votes == 0) { /* it gets no etcd */
+        record(admission, 0);
+        return;
+    }
     Etcd__MemberAddRequest add = ETCD__MEMBER_ADD_REQUEST__INIT;
     char *urls[] = {(char *)(uintptr_t)admission->peer_url}; /* protobuf-c has no const; only packed */
     add.peer_urls = urls;

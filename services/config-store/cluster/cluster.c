@@ -244,6 +244,7 @@ static void on_tick(void *user)
         store_record(cluster);
     else
         cfg_joining_tick(cluster);
+    cfg_voter_tick(cluster->voter);
 }
 
 static void open_member(struct cfg_cluster *cluster)
@@ -256,8 +257,24 @@ static void open_member(struct cfg_cluster *cluster)
     if (file != NULL)
         place_conf(cluster, file);
     cluster->rotate = cfg_rotate_new(cluster);
+    cluster->voter = cfg_voter_new(cluster);
     cfg_store_on_commit(cfg->store, on_change, NULL, cluster);
     cluster->tick = atl_loop_timer(cfg->loop, 0, TICK, on_tick, cluster);
+}
+
+/* A worker that was killed after it had decided leaves us what we were: we begin anew with what it decided.
+ */
+static void on_task(const struct atl_task_info *info, void *user)
+{
+    struct cfg_cluster *cluster = user;
+    struct cfg_cluster_conf conf;
+    cfg_report_task(cluster->report, info);
+    if (info->state != ATL_TASK_STOPPED || cluster->conf.state != CFG_ALONE ||
+        cfg_place_conf(&cluster->place, &conf, NULL) != ATL_OK || conf.state == CFG_ALONE)
+        return;
+    atl_log(ATL_NOTICE, "goes-on", "the task '%s' ended half-way; beginning anew to go on with it",
+            info->parts.type);
+    atl_loop_stop(cluster->cfg->loop);
 }
 
 static enum atl_code open_tasks(struct cfg_cluster *cluster, const char *dir, struct atl_error *err)
@@ -268,7 +285,9 @@ static enum atl_code open_tasks(struct cfg_cluster *cluster, const char *dir, st
                                               .node = program->node,
                                               .run_dir = program->run_dir,
                                               .state_dir = dir != NULL ? dir : program->state_dir,
-                                              .running_max = 1};
+                                              .running_max = 1,
+                                              .on_change = on_task,
+                                              .user = cluster};
     return atl_tasks_open(&options, &cluster->tasks, err);
 }
 
@@ -290,6 +309,7 @@ enum atl_code cfg_cluster_open(struct cfg *cfg, const struct cfg_cluster_options
     cluster->conf = options->start->conf;
     *ret_cluster = cluster;
     read_user(cluster);
+    cluster->report = cfg_report_new(cfg);
     enum atl_code code = open_tasks(cluster, options->tasks_dir, err);
     if (code != ATL_OK || cluster->conf.state == CFG_ALONE)
         return code;
@@ -315,12 +335,15 @@ void cfg_cluster_close(struct cfg_cluster **pointer)
     if (cluster->call != NULL)
         atl_etcd_cancel(cluster->call);
     cfg_rotate_free(&cluster->rotate);
+    cfg_voter_free(&cluster->voter);
     atl_process_free(cluster->reload);
+    atl_process_free(cluster->expected);
     if (cluster->members != NULL)
         atl_members_close(&cluster->members);
     atl_grpc_free(&cluster->channel);
     if (cluster->tasks != NULL)
         atl_tasks_close(&cluster->tasks);
+    cfg_report_free(&cluster->report);
     atl_arena_done(&cluster->arena);
     free(cluster);
 }

@@ -29,6 +29,8 @@ struct cfg_asking {
 };
 
 struct cfg_rotate; /* rotate.c */
+struct cfg_voter;  /* voter.c */
+struct cfg_report; /* report.c */
 
 struct cfg_cluster {
     struct cfg *cfg;
@@ -36,6 +38,7 @@ struct cfg_cluster {
     struct cfg_cluster_conf conf;
     char user[64]; /* ours; corosync lets it ask */
     struct atl_tasks *tasks;
+    struct cfg_report *report;
     struct atl_members *members; /* NULL: alone */
     struct atl_grpc *channel;    /* to etcd, for its members; NULL: alone */
     struct atl_timer *tick;
@@ -44,9 +47,12 @@ struct cfg_cluster {
     struct atl_process *reload; /* of corosync */
     bool reload_again;
     struct cfg_rotate *rotate;
+    struct cfg_voter *voter;
     bool left;                   /* removed: config-store is to begin anew, alone */
     struct atl_request *leaving; /* whoever wants that; NULL: nobody */
     struct atl_timer *ending;
+    struct atl_process *expected; /* tells corosync how many votes to expect, for `expecting` */
+    struct atl_request *expecting;
 };
 
 /* corosync.conf of the tree. Errors: ATL_E_STATE the node is alone; ATL_E_INVALID. */
@@ -64,6 +70,12 @@ atl_handler_fn cfg_handle_make_join_token;
 /* remove.c */
 atl_handler_fn cfg_handle_remove_node;
 atl_handler_fn cfg_handle_take_out;
+/* report.c: our tasks in /cluster/tasks of all nodes. */
+struct cfg_report *cfg_report_new(struct cfg *cfg);
+void cfg_report_free(struct cfg_report **report);
+void cfg_report_task(struct cfg_report *report, const struct atl_task_info *info);
+/* expected.c */
+atl_handler_fn cfg_handle_expected;
 /* leave.c */
 atl_handler_fn cfg_handle_leave;
 /* The node is alone from now on; config-store begins anew. why: "... cluster", its name follows. */
@@ -88,6 +100,12 @@ void cfg_rotation_read(const struct cfg_cluster *cluster, struct atl_arena *aren
                        struct cfg_rotation *ret_rotation);
 /* The operation that begins another generation, made by this node. */
 struct cfg_op cfg_rotation_begin_op(const struct cfg_cluster *cluster, struct atl_arena *arena);
+/* voter.c: our etcd becomes a member when our vote came later than we. */
+struct cfg_voter *cfg_voter_new(struct cfg_cluster *cluster);
+void cfg_voter_free(struct cfg_voter **voter);
+void cfg_voter_tick(struct cfg_voter *voter);
+/* admit.c: "n1=https://...,n2=...", with the new one's name, which etcd does not know yet. */
+void cfg_members_text(const Etcd__MemberAddResponse *added, const char *node, struct atl_buf *out);
 /* Runs corosync's reload, now or after the one that runs. */
 void cfg_cluster_reload(struct cfg_cluster *cluster);
 

@@ -132,6 +132,10 @@ void cfg_joining_tick(struct cfg_cluster *cluster)
     struct joining *joining = next_joining(cluster, atl_clock_wall_seconds());
     if (joining == NULL)
         return;
+    if (joining->record->member == 0) { /* a node without a vote has no etcd to wait for */
+        settle(joining, true);
+        return;
+    }
     Etcd__MemberPromoteRequest promote = ETCD__MEMBER_PROMOTE_REQUEST__INIT;
     promote.id = joining->record->member;
     cluster->call = atl_etcd_call(cluster->channel, ATL_ETCD_MEMBER_PROMOTE, &promote.base, CALL_TIMEOUT,

@@ -58,6 +58,7 @@ static enum atl_code hand_out(struct handing *handing, Atoll__Cluster__V1__GetSe
 {
     struct cfg_secrets secrets CFG_SECRETS_AT_EXIT = {.generation = 0};
     const struct cfg_place *place = &handing->cluster->place;
+    atl_assert(handing->caller != NULL);
     enum atl_code code = cfg_secrets_read(place, handing->next, &secrets, err);
     if (code == ATL_OK && handing->wish->csr != NULL)
         code = cfg_pki_sign(place, handing->next ? &cfg_pki_next : &cfg_pki_current, handing->wish->csr,

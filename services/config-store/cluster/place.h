@@ -12,7 +12,9 @@
 #define CFG_GENERATION_FILE "secrets"
 /* A tree that takes the place of tree.db at the next start of a node alone. */
 #define CFG_RESTORE_FILE "restore.db"
-#define CFG_SEAL_FILE    "priv.key" /* what priv/ is encrypted with; the same on all nodes, never in etcd */
+/* etcd's configuration; a node without a vote has none. */
+#define CFG_ETCD_YML  "etcd/etcd.yml"
+#define CFG_SEAL_FILE "priv.key" /* what priv/ is encrypted with; the same on all nodes, never in etcd */
 
 struct cfg_place {
     const char *dir;        /* config-store's own folder */
@@ -49,6 +51,8 @@ ATL_MUST_CHECK enum atl_code cfg_place_set_conf(const struct cfg_place *place,
 enum cfg_slot_wish { CFG_SLOT_UP, CFG_SLOT_DOWN, CFG_SLOT_AGAIN };
 ATL_MUST_CHECK enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name,
                                           enum cfg_slot_wish wish, struct atl_error *err);
+/* Has this node an etcd of its own? (voter.c) */
+bool cfg_place_votes(const struct cfg_place *place);
 /* Its process now; 0: none, or only systemd knows. */
 pid_t cfg_slot_pid(const struct cfg_place *place, const char *name);
 

@@ -97,7 +97,9 @@ static void take_out(struct removal *removal)
 
 static void fail(struct removal *removal, const struct atl_etcd_answer *answer)
 {
-    cfg_refuse(removal->request, answer->code, NULL, "etcd: %s", answer->error.text);
+    /* an answer of ours, which UNAVAILABLE would not be to the node that asks */
+    cfg_refuse(removal->request, answer->code == ATL_E_UNAVAILABLE ? ATL_E_STATE : answer->code, NULL,
+               "etcd: %s - try again", answer->error.text);
 }
 
 static void on_removed(const struct atl_etcd_answer *answer, void *user)

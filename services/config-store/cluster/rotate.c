@@ -340,6 +340,10 @@ static enum atl_code etcd_anew(struct cfg_rotate *rotate, const struct cfg_rotat
                                struct atl_error *err)
 {
     const struct cfg_place *place = &rotate->cluster->place;
+    if (!cfg_place_votes(place)) {
+        rotate->done = (struct cfg_rotation){.generation = done->generation, .phase = done->phase};
+        return ATL_OK;
+    }
     rotate->old_pid = cfg_slot_pid(place, "etcd");
     enum atl_code code = cfg_slot_set(place, "etcd", CFG_SLOT_AGAIN, err);
     if (code != ATL_OK)
@@ -441,7 +445,7 @@ static enum atl_code take_all(struct cfg_rotate *rotate, const struct cfg_secret
         code = cfg_secrets_apply(&cluster->place, CFG_ROTATION_DROP, err);
     if (code == ATL_OK)
         code = rekey(cluster, err);
-    if (code == ATL_OK)
+    if (code == ATL_OK && cfg_place_votes(&cluster->place))
         code = cfg_slot_set(&cluster->place, "etcd", CFG_SLOT_AGAIN, err);
     return code == ATL_OK ? cfg_slot_set(&cluster->place, "corosync", CFG_SLOT_AGAIN, err) : code;
 }

@@ -397,6 +397,7 @@ void cfg_serve_cluster_config(struct cfg *cfg)
         {"AdmitNode", cfg_handle_admit_node},
         {"RemoveNode", cfg_handle_remove_node},
         {"LeaveCluster", cfg_handle_leave},
+        {"SetExpected", cfg_handle_expected},
         {"GetJoinInfo", handle_join_info},
         {"JoinCluster", handle_join},
         {"JoinWithToken", handle_join_token},

@@ -61,7 +61,7 @@ static void take_restored(const struct cfg_place *place)
 
 static enum atl_code places_up(const struct cfg_place *place, struct atl_error *err)
 {
-    enum atl_code code = cfg_slot_set(place, "etcd", CFG_SLOT_UP, err);
+    enum atl_code code = cfg_place_votes(place) ? cfg_slot_set(place, "etcd", CFG_SLOT_UP, err) : ATL_OK;
     return code == ATL_OK ? cfg_slot_set(place, "corosync", CFG_SLOT_UP, err) : code;
 }
 

@@ -75,7 +75,7 @@ enum atl_code cfg_work_write(struct cfg_work *work, const struct cfg_work_texts 
                                                 .user = work->spec->user};
     cfg_etcd_yml_write(&etcd, &yml);
     cfg_corosync_write(texts->corosync, &corosync, &conf);
-    enum atl_code code = cfg_place_write(&work->place, "etcd/etcd.yml", &yml, err);
+    enum atl_code code = texts->no_etcd ? ATL_OK : cfg_place_write(&work->place, CFG_ETCD_YML, &yml, err);
     if (code == ATL_OK)
         code = cfg_place_write(&work->place, "corosync/authkey", texts->authkey, err);
     if (code == ATL_OK)

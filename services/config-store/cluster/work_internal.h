@@ -24,6 +24,7 @@ struct cfg_work_texts {
     struct cfg_corosync *corosync;
     const struct atl_buf *authkey;
     const char *members;
+    bool no_etcd; /* the node has no vote */
 };
 ATL_MUST_CHECK enum atl_code cfg_work_write(struct cfg_work *work, const struct cfg_work_texts *texts,
                                             struct atl_error *err);

@@ -11,6 +11,7 @@
 
 #define ASK_TIMEOUT     (60 * ATL_SECOND)
 #define PROMOTE_TIMEOUT (120 * ATL_SECOND) /* well past the time after which the other side gives up */
+#define RESUME_TIMEOUT  (10 * ATL_SECOND)  /* an etcd that was taken out ends within that */
 enum { SECRET_MAX = 1024, ASK_PAUSE_US = 500000 };
 
 /* --- asking --- */
@@ -119,7 +120,7 @@ static enum atl_code take_files(struct cfg_work *work, struct json_object *data,
     struct atl_buf authkey ATL_BUF_AT_EXIT = {0};
     const char *text = cfg_peer_text(data, "corosync_conf");
     const char *members = cfg_peer_text(data, "members");
-    if (text == NULL || members == NULL)
+    if (text == NULL)
         return atl_fail(err, ATL_E_STATE, NULL, "the answer has no corosync.conf: does Atoll run there?");
     enum atl_code code = cfg_corosync_read(text, strlen(text), &work->arena, conf, err);
     if (code == ATL_OK)
@@ -134,7 +135,9 @@ static enum atl_code take_files(struct cfg_work *work, struct json_object *data,
         code = write_text(work, data, "certificate", "etcd/node.pem", err);
     if (code == ATL_OK)
         code = cfg_work_write(
-            work, &(const struct cfg_work_texts){.corosync = conf, .authkey = &authkey, .members = members},
+            work,
+            &(const struct cfg_work_texts){
+                .corosync = conf, .authkey = &authkey, .members = members, .no_etcd = members == NULL},
             err);
     return code;
 }
@@ -188,12 +191,13 @@ static enum atl_code join_steps(struct cfg_work *work, struct atl_error *err)
     cfg_crash_at(&work->place, CFG_CRASH_JOIN_FILES);
     code = cfg_work_decide(work, CFG_JOINING, &conf, err);
     cfg_crash_at(&work->place, CFG_CRASH_JOIN_DECIDED);
-    if (code == ATL_OK)
+    bool votes = cfg_place_votes(&work->place);
+    if (code == ATL_OK && votes)
         code = cfg_slot_set(&work->place, "etcd", CFG_SLOT_UP, err);
     cfg_crash_at(&work->place, CFG_CRASH_JOIN_ETCD);
     if (code == ATL_OK) /* it waits for the others; once etcd has a vote they wait for it */
         code = cfg_slot_set(&work->place, "corosync", CFG_SLOT_UP, err);
-    if (code == ATL_OK)
+    if (code == ATL_OK && votes)
         code = wait_for_vote(work, err);
     if (code != ATL_OK)
         return code;
@@ -202,15 +206,41 @@ static enum atl_code join_steps(struct cfg_work *work, struct atl_error *err)
     return cfg_work_restart(work, err);
 }
 
-enum atl_code cfg_work_join(struct cfg_work *work, struct atl_error *err)
+/* An earlier try was cut off after it was admitted: the others may count on its etcd, so nothing is wiped
+ * unless that is out. True: it came as far as there is to come, and code says how it ended. */
+static bool goes_on(struct cfg_work *work, enum atl_code *ret_code, struct atl_error *err)
+{
+    struct cfg_cluster_conf conf;
+    if (cfg_place_conf(&work->place, &conf, NULL) != ATL_OK || conf.state != CFG_JOINING)
+        return false;
+    bool votes = cfg_place_votes(&work->place);
+    (void)atl_copy(work->address, sizeof work->address, conf.address);
+    atl_task_log(work->task, "an earlier try was cut off; going on with it");
+    enum atl_code code = votes ? cfg_slot_set(&work->place, "etcd", CFG_SLOT_UP, err) : ATL_OK;
+    if (code == ATL_OK)
+        code = cfg_slot_set(&work->place, "corosync", CFG_SLOT_UP, err);
+    if (code == ATL_OK && votes && cfg_work_wait_etcd(work, RESUME_TIMEOUT) == CFG_ETCD_SILENT)
+        return false; /* the others took it out */
+    if (code == ATL_OK && votes)
+        code = wait_for_vote(work, err);
+    *ret_code = code == ATL_OK ? cfg_work_restart(work, err) : code;
+    return true;
+}
+
+static enum atl_code begin_anew(struct cfg_work *work, struct atl_error *err)
 {
     enum atl_code code = cfg_work_address(work, work->spec->endpoint, err);
     if (code == ATL_OK)
         code = cfg_place_leave(&work->place, "", err); /* what an earlier try left */
-    if (code != ATL_OK)
-        return code;
     cfg_crash_at(&work->place, CFG_CRASH_JOIN_WIPED);
-    code = join_steps(work, err);
+    return code == ATL_OK ? join_steps(work, err) : code;
+}
+
+enum atl_code cfg_work_join(struct cfg_work *work, struct atl_error *err)
+{
+    enum atl_code code = ATL_OK;
+    if (!goes_on(work, &code, err))
+        code = begin_anew(work, err);
     if (code == ATL_OK) {
         cfg_work_wait_quorum(work);
         atl_task_log(work->task, "this node is in the cluster");
