@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "core/cli_words.h"
 
 static const char completion_script[] =
     "_atoll() {\n"
@@ -96,6 +97,15 @@ static int start(struct cli_args *args, struct atl_arena *arena)
     return exit_code;
 }
 
+static bool write_text(const char *path, const struct atl_buf *page)
+{
+    FILE *file = fopen(path, "we");
+    if (file == NULL)
+        return false;
+    bool written = fputs(page->data, file) != EOF;
+    return fclose(file) == 0 && written;
+}
+
 /* One page into FOLDER/NAME.1. */
 static bool write_page(const struct cli_commands *commands, const char *folder, const char *noun)
 {
@@ -103,11 +113,16 @@ static bool write_page(const struct cli_commands *commands, const char *folder, 
     ATL_FREE_AT_EXIT char *path =
         noun != NULL ? atl_format("%s/atoll-%s.1", folder, noun) : atl_format("%s/atoll.1", folder);
     cli_man(commands, noun, ATL_VERSION, &page);
-    FILE *file = fopen(path, "we");
-    if (file == NULL)
-        return false;
-    bool written = fputs(page.data, file) != EOF;
-    return fclose(file) == 0 && written;
+    return write_text(path, &page);
+}
+
+/* The page of a program that is a link to this one. */
+static bool write_words_page(const char *folder, const char *program)
+{
+    ATL_BUF_AT_EXIT struct atl_buf page = {0};
+    ATL_FREE_AT_EXIT char *path = atl_format("%s/%s.1", folder, program);
+    cli_words_man(program, ATL_VERSION, &page);
+    return write_text(path, &page);
 }
 
 /* atoll completion man FOLDER: all manual pages; used when Atoll is built. */
@@ -117,6 +132,9 @@ static int write_pages(const struct cli_commands *commands, const char *folder)
     for (size_t i = 0; i < commands->count && written; i++)
         if (i == 0 || strcmp(commands->items[i].noun, commands->items[i - 1].noun) != 0)
             written = write_page(commands, folder, commands->items[i].noun);
+    const char *program = NULL;
+    for (size_t i = 0; written && (program = cli_words_program(i)) != NULL; i++)
+        written = write_words_page(folder, program);
     if (written)
         return 0;
     (void)fprintf(stderr, "atoll: cannot write manual pages to '%s'\n", folder);
@@ -140,7 +158,9 @@ int main(int argc, char **argv)
     struct cli_args *args = atl_arena_new(&arena, struct cli_args);
     struct atl_error err = {0};
     struct atl_errors none = {0};
-    if (cli_args_parse(&commands, argc, (const char *const *)argv, &arena, args, &err) != ATL_OK)
+    struct cli_words words;
+    if (cli_words_take(argc, (const char *const *)argv, &arena, &words, &err) != ATL_OK ||
+        cli_args_parse(&commands, words.argc, words.argv, &arena, args, &err) != ATL_OK)
         return fail(&err, &none);
     if (args->version)
         return puts("atoll " ATL_VERSION) == EOF;

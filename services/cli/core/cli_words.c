@@ -1,0 +1,107 @@
+/* Commands as people know them from other tools. */
+#include "core/cli_words.h"
+
+#include <string.h>
+
+enum { MORE_MAX = 4 };
+
+static const struct word {
+    const char *program;
+    const char *said;
+    const char *noun;
+    const char *verb;
+    const char *more[MORE_MAX]; /* added at the end */
+} table[] = {
+    {"pvecm", "create", "cluster", "create", {NULL}},
+    {"pvecm", "add", "cluster", "join-with-password", {"--password", "-"}},
+    {"pvecm", "status", "cluster", "status", {NULL}},
+    {"pvecm", "nodes", "cluster", "members", {NULL}},
+    {"pvecm", "delnode", "cluster", "remove", {NULL}},
+    {"pvecm", "expected", "cluster", "expected", {NULL}},
+    {"pvecm", "apiver", "cluster", "api-version", {NULL}},
+};
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static void rewrite(const struct word *word, int argc, const char *const *argv, struct atl_arena *arena,
+                    struct cli_words *words)
+{
+    const char **made = atl_arena_array(arena, const char *, (size_t)argc + 2 + MORE_MAX);
+    int count = 0;
+    made[count++] = argv[0];
+    made[count++] = word->noun;
+    made[count++] = word->verb;
+    for (int i = 2; i < argc; i++)
+        made[count++] = argv[i];
+    for (size_t i = 0; i < MORE_MAX && word->more[i] != NULL; i++)
+        made[count++] = word->more[i];
+    *words = (struct cli_words){.argv = made, .argc = count};
+}
+
+static enum atl_code refuse(const char *program, struct atl_error *err)
+{
+    struct atl_buf list ATL_BUF_AT_EXIT = {0};
+    for (size_t i = 0; i < ATL_COUNT(table); i++) {
+        if (strcmp(table[i].program, program) != 0)
+            continue;
+        if (list.length > 0)
+            atl_buf_text(&list, ", ");
+        atl_buf_text(&list, table[i].said);
+    }
+    return atl_fail(err, ATL_E_INVALID, NULL, "%s has these commands: %s; atoll --help lists all there is",
+                    program, list.data);
+}
+
+enum atl_code cli_words_take(int argc, const char *const *argv, struct atl_arena *arena,
+                             struct cli_words *ret_words, struct atl_error *err)
+{
+    const char *program = argc > 0 ? base_name(argv[0]) : "";
+    bool known = false;
+    for (size_t i = 0; i < ATL_COUNT(table); i++) {
+        if (strcmp(table[i].program, program) != 0)
+            continue;
+        known = true;
+        if (argc > 1 && strcmp(argv[1], table[i].said) == 0) {
+            rewrite(&table[i], argc, argv, arena, ret_words);
+            return ATL_OK;
+        }
+    }
+    *ret_words = (struct cli_words){.argv = argv, .argc = argc};
+    return known ? refuse(program, err) : ATL_OK;
+}
+
+const char *cli_words_program(size_t i)
+{
+    size_t seen = 0;
+    for (size_t k = 0; k < ATL_COUNT(table); k++) {
+        bool first = k == 0 || strcmp(table[k].program, table[k - 1].program) != 0;
+        if (first && seen++ == i)
+            return table[k].program;
+    }
+    return NULL;
+}
+
+void cli_words_man(const char *program, const char *version, struct atl_buf *out)
+{
+    atl_buf_printf(
+        out,
+        ".TH %s 1 \"\" \"Atoll %s\"\n.SH NAME\n%s \\- commands of atoll under the words of another "
+        "tool\n.SH DESCRIPTION\nA link to \\fBatoll\\fR(1). Options and arguments are those of the "
+        "command on the right.\n.TS\nl l.\n",
+        program, version, program);
+    for (size_t i = 0; i < ATL_COUNT(table); i++) {
+        const struct word *word = &table[i];
+        if (strcmp(word->program, program) != 0)
+            continue;
+        atl_buf_printf(out, "%s %s\tatoll %s %s", program, word->said, word->noun, word->verb);
+        for (size_t k = 0; k < MORE_MAX && word->more[k] != NULL; k++)
+            atl_buf_printf(out, " %s",
+                           word->more[k][0] == '-' && word->more[k][1] == '-' ? word->more[k] : "\\-");
+        atl_buf_char(out, '\n');
+    }
+    atl_buf_text(out, ".TE\n.SH SEE ALSO\n.BR atoll (1),\n.BR atoll\\-cluster (1)\n");
+}
