@@ -86,8 +86,7 @@ class CrashPoints(unittest.TestCase):
         while time.monotonic() < end:
             if wait_until(3, done, 0.3):
                 return
-            command = [word() if callable(word) else word for word in words]
-            said = self.atoll(which, *command, check=False)
+            said = self.atoll(which, *words, check=False)
         self.fail(f"{words[1]} on n{which} does not come to an end: {said.stderr if said else 'it was not tried'}")
 
     def token(self):
@@ -97,8 +96,8 @@ class CrashPoints(unittest.TestCase):
         self.until_it_works(1, "cluster", "create", "demo", "--link0", self.testbed.address(1),
                             done=lambda: self.is_whole(1, {"n1"}))
 
-    def join(self, which, online):
-        self.until_it_works(which, "cluster", "join", self.testbed.address(1), "--token", self.token,
+    def join(self, which, online, token=None):
+        self.until_it_works(which, "cluster", "join", self.testbed.address(1), "--token", token or self.token(),
                             done=lambda: self.is_whole(which, online))
         self.wait_whole(online)
 
@@ -125,9 +124,10 @@ class CrashPoints(unittest.TestCase):
     def cut_join(self, point, armed):
         self.create()
         self.arm(armed, point)
-        self.atoll(2, "cluster", "join", self.testbed.address(1), "--token", self.token(), check=False)
+        token = self.token()
+        self.atoll(2, "cluster", "join", self.testbed.address(1), "--token", token, check=False)
         self.assertTrue(wait_until(30, lambda: self.fired(armed), 0.1), f"nothing passed '{point}'")
-        self.join(2, {"n1", "n2"})
+        self.join(2, {"n1", "n2"}, token)
 
     def cut_removal(self, point, armed):
         self.create()
