@@ -11,14 +11,15 @@ static const struct word {
     const char *noun;
     const char *verb;
     const char *more[MORE_MAX]; /* added at the end */
+    const char *option;         /* what the word behind is with us; NULL: a word, too */
 } table[] = {
-    {"pvecm", "create", "cluster", "create", {NULL}},
-    {"pvecm", "add", "cluster", "join-with-password", {"--password", "-"}},
-    {"pvecm", "status", "cluster", "status", {NULL}},
-    {"pvecm", "nodes", "cluster", "members", {NULL}},
-    {"pvecm", "delnode", "cluster", "remove", {NULL}},
-    {"pvecm", "expected", "cluster", "expected", {NULL}},
-    {"pvecm", "apiver", "cluster", "api-version", {NULL}},
+    {"pvecm", "create", "cluster", "create", {NULL}, NULL},
+    {"pvecm", "add", "cluster", "join-with-password", {"--password", "-"}, NULL},
+    {"pvecm", "status", "cluster", "status", {NULL}, NULL},
+    {"pvecm", "nodes", "cluster", "members", {NULL}, NULL},
+    {"pvecm", "delnode", "cluster", "remove", {NULL}, NULL},
+    {"pvecm", "expected", "cluster", "expected", {NULL}, "--expected"},
+    {"pvecm", "apiver", "cluster", "api-version", {NULL}, NULL},
 };
 
 static const char *base_name(const char *path)
@@ -30,11 +31,13 @@ static const char *base_name(const char *path)
 static void rewrite(const struct word *word, int argc, const char *const *argv, struct atl_arena *arena,
                     struct cli_words *words)
 {
-    const char **made = atl_arena_array(arena, const char *, (size_t)argc + 2 + MORE_MAX);
+    const char **made = atl_arena_array(arena, const char *, (size_t)argc + 3 + MORE_MAX);
     int count = 0;
     made[count++] = argv[0];
     made[count++] = word->noun;
     made[count++] = word->verb;
+    if (word->option != NULL && argc > 2 && argv[2][0] != '-')
+        made[count++] = word->option;
     for (int i = 2; i < argc; i++)
         made[count++] = argv[i];
     for (size_t i = 0; i < MORE_MAX && word->more[i] != NULL; i++)
@@ -91,7 +94,7 @@ void cli_words_man(const char *program, const char *version, struct atl_buf *out
         out,
         ".TH %s 1 \"\" \"Atoll %s\"\n.SH NAME\n%s \\- commands of atoll under the words of another "
         "tool\n.SH DESCRIPTION\nA link to \\fBatoll\\fR(1). Options and arguments are those of the "
-        "command on the right.\n.TS\nl l.\n",
+        "command on the right.\n.nf\n",
         program, version, program);
     for (size_t i = 0; i < ATL_COUNT(table); i++) {
         const struct word *word = &table[i];
@@ -103,5 +106,5 @@ void cli_words_man(const char *program, const char *version, struct atl_buf *out
                            word->more[k][0] == '-' && word->more[k][1] == '-' ? word->more[k] : "\\-");
         atl_buf_char(out, '\n');
     }
-    atl_buf_text(out, ".TE\n.SH SEE ALSO\n.BR atoll (1),\n.BR atoll\\-cluster (1)\n");
+    atl_buf_text(out, ".fi\n.SH SEE ALSO\n.BR atoll (1),\n.BR atoll\\-cluster (1)\n");
 }

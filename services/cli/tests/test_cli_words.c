@@ -48,6 +48,10 @@ static void known_words_become_ours(void **state)
     assert_string_equal(add, "cluster join-with-password 10.0.0.1 --fingerprint AA --password -");
     char *delete ATL_FREE_AT_EXIT = TRANSLATED("pvecm", "delnode", "n3");
     assert_string_equal(delete, "cluster remove n3");
+    char *expected ATL_FREE_AT_EXIT = TRANSLATED("pvecm", "expected", "1", "--run-dir", "/run/x");
+    assert_string_equal(expected, "cluster expected --expected 1 --run-dir /run/x");
+    char *none ATL_FREE_AT_EXIT = TRANSLATED("pvecm", "expected");
+    assert_string_equal(none, "cluster expected");
 }
 
 static void under_its_own_name_nothing_changes(void **state)

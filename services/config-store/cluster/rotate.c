@@ -15,6 +15,7 @@
 #define LOST_AFTER   (5 * ATL_SECOND) /* then the others are asked whether we missed a rotation */
 #define PROBE_LIMIT  ATL_SECOND
 #define MEMBER_LIMIT (30 * ATL_SECOND)
+#define UNIT_TAKES   (5 * ATL_SECOND) /* systemd does not tell us which process is the new one */
 enum { RESEAL_FILES = 50, RESEAL_BYTES = 256 << 10 };
 
 enum purpose { TO_ROTATE, TO_CATCH_UP, TO_RENEW };
@@ -313,8 +314,9 @@ static void probe(struct cfg_rotate *rotate)
 {
     struct cfg_cluster *cluster = rotate->cluster;
     pid_t pid = cfg_slot_pid(&cluster->place, "etcd");
-    bool old = cluster->place.supervisor != NULL && (pid == 0 || pid == rotate->old_pid);
-    if (atl_loop_now(cluster->cfg->loop) - rotate->began > MEMBER_LIMIT) {
+    atl_ns since = atl_loop_now(cluster->cfg->loop) - rotate->began;
+    bool old = cluster->place.supervisor != NULL ? pid == 0 || pid == rotate->old_pid : since < UNIT_TAKES;
+    if (since > MEMBER_LIMIT) {
         atl_log(ATL_WARNING, "rotation-delayed", "this node's etcd does not come back; see its log");
         rotate->restarting = false; /* the part is carried out again */
         if (rotate->probe != NULL)
