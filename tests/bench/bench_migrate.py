@@ -76,7 +76,7 @@ class Bench:
 
     def run(self):
         ours, theirs = [], []
-        for turn in range(2 * ROUNDS + 2):  # the first way to and fro warms up
+        for turn in range(2 * ROUNDS + 2):  # the first way there and back warms up
             source, target = (1, 2) if turn % 2 == 0 else (2, 1)
             one, other = self.ours(source, target), self.theirs(source, target)
             if turn > 1:

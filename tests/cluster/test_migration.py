@@ -30,7 +30,7 @@ def chosen(points, count):
 
 
 class Migration(unittest.TestCase):
-    """One testbed of two nodes and a shared folder; the machine 500 goes to and fro."""
+    """One testbed of two nodes and a shared folder; the machine 500 goes there and back."""
 
     @classmethod
     def setUpClass(cls):
