@@ -32,7 +32,7 @@ def write_service(folder, comment, command, log_dir):
 # What a service may do beyond its user's rights. storage-agent makes files for QEMU's and containers' users,
 # sdn-agent makes bridges and starts dnsmasq.
 CAPABILITIES = {
-    "storage-agent": "+chown,+dac_override,+fowner,+fsetid,+sys_admin,+mknod,+setuid,+setgid,+kill",
+    "storage-agent": "+chown,+dac_override,+fowner,+fsetid,+setfcap,+sys_admin,+mknod,+setuid,+setgid,+kill",
     "sdn-agent": "+net_admin,+net_bind_service,+net_raw,+sys_admin,+setuid,+setgid,+setpcap,+chown,+kill,+dac_override",
 }
 

@@ -9,11 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "atoll/storage/v1/volume.pb-c.h"
 #include "copy.h"
 #include "core/parcel.h"
 
-enum { MOVES_MAX = 16, ANSWER_MAX = 600 };
+enum { MOVES_MAX = 16, ANSWER_MAX = 600, FOLDER_PIECE = 1 << 16 /* what a pipe holds */ };
 #define CHANNEL      "volume"
 #define MEET_TIME    (30 * ATL_SECOND)
 #define SILENT_TIME  (60 * ATL_SECOND)
@@ -26,6 +27,7 @@ struct move {
     struct sto_copy *copy;
     struct atl_stream *stream;
     EVP_MD_CTX *sum;
+    int sink; /* what comes is written there; borrowed */
     atl_ns began;
     uint64_t sent;
     char answer[ANSWER_MAX + 1]; /* of who receives */
@@ -146,6 +148,14 @@ static enum atl_code send_stretch(struct move *move, uint64_t from, uint64_t to,
     return code;
 }
 
+static enum atl_code send_end(struct move *move, uint64_t length, struct atl_error *err)
+{
+    const struct sto_parcel end = {.end = true, .offset = length, .length = STO_PARCEL_DIGEST};
+    end_sum(move, move->piece + STO_PARCEL_HEAD);
+    enum atl_code code = send_piece(move, &end, err);
+    return code == ATL_OK ? atl_stream_finish(move->stream, atl_clock_monotonic() + TELL_TIME, err) : code;
+}
+
 static enum atl_code send_file(struct move *move, struct atl_error *err)
 {
     struct stat st;
@@ -163,12 +173,43 @@ static enum atl_code send_file(struct move *move, struct atl_error *err)
         code = send_stretch(move, (uint64_t)data, (uint64_t)hole, (uint64_t)st.st_size, err);
         at = hole;
     }
+    return code == ATL_OK ? send_end(move, (uint64_t)st.st_size, err) : code;
+}
+
+/* Pieces as tar writes them; *ret_length: all of them. */
+static enum atl_code send_archive(struct move *move, int fd, uint64_t *ret_length, struct atl_error *err)
+{
+    enum atl_code code = ATL_OK;
+    uint64_t at = 0;
+    for (ssize_t got = 1; got != 0 && code == ATL_OK;) {
+        got = read(fd, move->piece + STO_PARCEL_HEAD, FOLDER_PIECE);
+        if (got < 0 && errno != EINTR)
+            return atl_fail(err, ATL_E_IO, NULL, "cannot read the volume: %s", strerror(errno));
+        if (got <= 0)
+            continue;
+        code = send_piece(move, &(const struct sto_parcel){.offset = at, .length = (uint32_t)got}, err);
+        at += (uint64_t)got;
+    }
+    *ret_length = at;
+    return code;
+}
+
+static enum atl_code send_folder(struct move *move, struct atl_error *err)
+{
+    struct sto_archive *archive = NULL;
+    struct atl_error why = {0};
+    uint64_t length = 0;
+    int fd = -1;
+    enum atl_code code = sto_archive_pack(move->copy->source, &move->copy->cancel, &archive, &fd, err);
     if (code != ATL_OK)
         return code;
-    end_sum(move, move->piece + STO_PARCEL_HEAD);
-    const struct sto_parcel end = {.end = true, .offset = (uint64_t)st.st_size, .length = STO_PARCEL_DIGEST};
-    code = send_piece(move, &end, err);
-    return code == ATL_OK ? atl_stream_finish(move->stream, atl_clock_monotonic() + TELL_TIME, err) : code;
+    code = send_archive(move, fd, &length, err);
+    enum atl_code ended = sto_archive_end(&archive, &why);
+    if (code == ATL_OK && ended != ATL_OK) {
+        *err = why;
+        code = ended;
+    }
+    return code == ATL_OK ? send_end(move, length, err) : code;
 }
 
 static void send_volume(struct sto_copy *copy)
@@ -176,7 +217,9 @@ static void send_volume(struct sto_copy *copy)
     struct move *move = move_new(copy);
     const struct atl_stream_wait wait = {.deadline = move->began + MEET_TIME, .stop = copy->stop};
     enum atl_code code = atl_stream_connect_until(&copy->offer, CHANNEL, &wait, &move->stream, &copy->err);
-    if (code == ATL_OK)
+    if (code == ATL_OK && copy->source_format == STO_SUBVOL)
+        code = send_folder(move, &copy->err);
+    else if (code == ATL_OK)
         code = send_file(move, &copy->err);
     if (code == ATL_OK)
         code = take_answer(move, &copy->err);
@@ -186,18 +229,26 @@ static void send_volume(struct sto_copy *copy)
 
 /* --- receiving --- */
 
+static enum atl_code write_failed(const struct move *move, struct atl_error *err)
+{
+    return atl_fail(err, errno == ENOSPC || errno == EDQUOT ? ATL_E_LIMIT : ATL_E_IO, NULL,
+                    "cannot write to storage '%s': %s", move->copy->storage->id, strerror(errno));
+}
+
+/* Into the file at its place; into tar one after the other. */
 static enum atl_code write_piece(const struct move *move, const struct sto_parcel *parcel,
                                  struct atl_error *err)
 {
     const uint8_t *bytes = move->piece + STO_PARCEL_HEAD;
+    bool folder = move->copy->slot.volume.format == STO_SUBVOL;
     for (size_t done = 0; done < parcel->length;) {
-        ssize_t put =
-            pwrite(move->copy->slot.fd, bytes + done, parcel->length - done, (off_t)(parcel->offset + done));
+        size_t left = parcel->length - done;
+        ssize_t put = folder ? write(move->sink, bytes + done, left)
+                             : pwrite(move->sink, bytes + done, left, (off_t)(parcel->offset + done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
-            return atl_fail(err, errno == ENOSPC || errno == EDQUOT ? ATL_E_LIMIT : ATL_E_IO, NULL,
-                            "cannot write to storage '%s': %s", move->copy->storage->id, strerror(errno));
+            return write_failed(move, err);
         done += (size_t)put;
     }
     return ATL_OK;
@@ -251,6 +302,34 @@ static enum atl_code check_volume(struct sto_copy *copy, uint64_t length, struct
     return code;
 }
 
+static enum atl_code receive_file(struct move *move, struct atl_error *err)
+{
+    struct sto_copy *copy = move->copy;
+    uint64_t length = 0;
+    move->sink = copy->slot.fd;
+    enum atl_code code = receive_pieces(
+        move, copy->slot.volume.format == STO_RAW ? copy->size_bytes : LENGTH_LIMIT, &length, err);
+    return code == ATL_OK ? check_volume(copy, length, err) : code;
+}
+
+static enum atl_code receive_folder(struct move *move, struct atl_error *err)
+{
+    struct sto_archive *archive = NULL;
+    struct atl_error why = {0};
+    uint64_t length = 0;
+    enum atl_code code =
+        sto_archive_unpack(move->copy->slot.fd, &move->copy->cancel, &archive, &move->sink, err);
+    if (code != ATL_OK)
+        return code;
+    code = receive_pieces(move, LENGTH_LIMIT, &length, err);
+    enum atl_code ended = sto_archive_end(&archive, &why);
+    if (ended != ATL_OK && (code == ATL_OK || code == ATL_E_IO)) {
+        *err = why; /* tar's own words, when it was tar that took no more */
+        code = ended;
+    }
+    return code;
+}
+
 static enum atl_code meet(struct move *move, struct atl_error *err)
 {
     const struct atl_stream_wait wait = {.deadline = move->began + MEET_TIME, .stop = move->copy->stop};
@@ -280,14 +359,11 @@ static void tell(struct move *move, const char *text)
 static void receive_volume(struct sto_copy *copy)
 {
     struct move *move = move_new(copy);
-    uint64_t length = 0;
     enum atl_code code = meet(move, &copy->err);
     atl_stream_server_close(&copy->server);
     if (code == ATL_OK)
-        code = receive_pieces(move, copy->slot.volume.format == STO_RAW ? copy->size_bytes : LENGTH_LIMIT,
-                              &length, &copy->err);
-    if (code == ATL_OK)
-        code = check_volume(copy, length, &copy->err);
+        code = copy->slot.volume.format == STO_SUBVOL ? receive_folder(move, &copy->err)
+                                                      : receive_file(move, &copy->err);
     if (code == ATL_OK && atomic_load(&copy->cancel))
         code = atl_fail(&copy->err, ATL_E_CANCELLED, NULL, "the copy was stopped");
     if (code == ATL_OK)
@@ -414,7 +490,7 @@ static void prepare_send(struct sto_job *job)
     job->code = copy->driver->activate(copy->storage, &job->err);
     if (job->code == ATL_OK)
         job->code = copy->driver->open(copy->storage, &copy->slot.volume, &copy->source, &job->err);
-    if (job->code == ATL_OK)
+    if (job->code == ATL_OK && copy->source_format != STO_SUBVOL)
         job->code = sto_copy_read_source(copy, copy->slot.volume.name, &job->err);
 }
 
@@ -447,11 +523,13 @@ void sto_rpc_send(struct atl_request *request, const ProtobufCMessage *input, vo
     job->code = atl_stream_offer_unpack(wanted->offer, &offer, &job->err);
     if (job->code == ATL_OK)
         job->code = sto_job_volume(job, NULL, wanted->volid, "volid");
-    if (job->code == ATL_OK && (job->volume.content != STO_IMAGES ||
-                                (job->volume.format != STO_RAW && job->volume.format != STO_QCOW2)))
-        job->code =
-            atl_fail(&job->err, ATL_E_INVALID, "volid",
-                     "'%s' cannot be sent: only disks of the formats raw and qcow2 can", wanted->volid);
+    bool sendable =
+        job->volume.format == STO_RAW || job->volume.format == STO_QCOW2 || job->volume.format == STO_SUBVOL;
+    bool is_disk = job->volume.content == STO_IMAGES || job->volume.content == STO_ROOTDIR;
+    if (job->code == ATL_OK && (!is_disk || !sendable))
+        job->code = atl_fail(&job->err, ATL_E_INVALID, "volid",
+                             "'%s' cannot be sent: only disks of the formats raw, qcow2 and subvol can",
+                             wanted->volid);
     if (job->code == ATL_OK)
         copy = new_move(job, job->volume.storage);
     if (copy == NULL) {

@@ -164,9 +164,25 @@ class MoveContainers(unittest.TestCase):
         for vmid in (310, 311, 312):
             self.assert_settles(vmid, True)
             self.assertNotEqual(self.home(vmid), 2)
-        self.make(313, rootfs="local:0", start=0)
-        with self.assertRaisesRegex(TaskError, "folder"):  # it stays, and the task says why
+        self.make(313, rootfs="only1:1", start=0)
+        with self.assertRaisesRegex(TaskError, "only1.*not available"):  # it stays, and the task says why
             rest.wait(rest.post("/nodes/n1/drain", vms="313"), 60)
+
+    def test_a_folder_goes_as_it_is(self):
+        self.make(303, rootfs="local:0")
+        before = self.listing(303, 1)
+        self.assertIn("100000", before)  # the container's root is another's here
+        self.assertEqual(self.rest(1).wait(self.move(303, 1, 2, restart=1), 120), "OK")
+        self.assertTrue(wait_until(30, lambda: self.monitors(303) == [2], 0.3))
+        self.assertEqual(self.testbed.exec(1, "find", "/srv", "-path", "*/images/303*").stdout, "")
+        self.assertEqual(self.listing(303, 2), before)
+
+    def listing(self, vmid, node):
+        """All but what a start writes anew."""
+        folder = f"/srv/local/images/{vmid}/subvol-{vmid}-disk-0.subvol"
+        rows = self.testbed.exec(node, "find", folder, "-not", "-path", "*/etc*", "-not", "-path", "*/run/*", "-not", "-path",
+                                 "*/tmp*", "-not", "-path", "*/var/*", "-printf", "%P %y %m %U %G %l\\n").stdout
+        return "\n".join(sorted(rows.splitlines()))
 
     # --- it is refused ---
 
@@ -177,12 +193,10 @@ class MoveContainers(unittest.TestCase):
 
     def test_what_cannot_be_is_found_before_anything_is_touched(self):
         self.make(302)
-        self.make(303, rootfs="local:0", start=0)
         self.make(304, rootfs="only1:1", start=0)
         self.refused("by a restart", 302, 1, 2)
         self.refused("no such cluster node", 302, 1, 9, restart=1)
         self.refused("already", 302, 1, 1, restart=1)
-        self.refused("folder", 303, 1, 2)
         self.refused("not available on node 'n2'", 304, 1, 2)
         self.refused("mapped twice", 304, 1, 2, **{"target-storage": "only1:local,only1:other"})
         self.rest(1).put("/nodes/n1/lxc/302/config", net1="name=eth1,bridge=vmbr0")

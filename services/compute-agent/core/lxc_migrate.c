@@ -94,6 +94,15 @@ const char **cmp_lxc_move_bridges(const struct cmp_lxc_doc *doc)
 
 /* --- the plan --- */
 
+static bool can_be_sent(const char *format)
+{
+    static const char *const formats[] = {"raw", "qcow2", "subvol"};
+    for (size_t i = 0; i < ATL_COUNT(formats); i++)
+        if (strcmp(format, formats[i]) == 0)
+            return true;
+    return false;
+}
+
 static void plan_one(uint32_t vmid, const char *map, struct cmp_lxc_move *move, struct atl_arena *arena,
                      struct atl_errors *errors)
 {
@@ -107,11 +116,9 @@ static void plan_one(uint32_t vmid, const char *map, struct cmp_lxc_move *move, 
     move->to_storage = atl_storage_map(map, move->storage, arena);
     if (!cmp_lxc_volume_owned(move->volid, vmid))
         atl_errors_add(errors, move->name, "'%s' is another guest's and stays with it", move->volid);
-    else if (move->format != NULL && strcmp(move->format, "raw") != 0 && strcmp(move->format, "qcow2") != 0)
-        atl_errors_add(
-            errors, move->name,
-            "'%s' is a folder (format %s) of a local storage, which cannot be sent; only images can",
-            move->volid, move->format);
+    else if (move->format != NULL && !can_be_sent(move->format))
+        atl_errors_add(errors, move->name, "'%s' of a local storage cannot be sent in its format, %s",
+                       move->volid, move->format);
     else
         move->copy = true;
 }

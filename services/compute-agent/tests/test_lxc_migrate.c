@@ -131,9 +131,13 @@ static void what_cannot_go_along_is_named(void **state)
     assert_only(planned(NULL), "mp0", "this machine");
     read_file("mp0: local:102/vm-102-disk-0.raw,mp=/x\nrootfs: local:101/vm-101-disk-0.raw\n");
     assert_only(planned(NULL), "mp0", "another guest");
+    read_file("rootfs: local:101/vm-101-disk-0.vmdk\n");
+    moves[0].format = "vmdk";
+    assert_only(planned(NULL), "rootfs", "vmdk");
     read_file("rootfs: local:101/subvol-101-disk-0.subvol\n");
     moves[0].format = "subvol";
-    assert_only(planned(NULL), "rootfs", "folder");
+    assert_int_equal(planned(NULL)->count, 0);
+    assert_true(moves[0].copy);
 }
 
 static struct atl_errors *checked(const struct cmp_lxc_move_target *target)

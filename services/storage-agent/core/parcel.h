@@ -4,6 +4,7 @@
  *
  *   piece:  'D' | offset, 8 bytes | length, 4 bytes | bytes
  *   end:    'E' | length of the file, 8 bytes | 32, 4 bytes | digest
+ * A folder goes as an archive (tar), which has no holes.
  * Numbers have their most significant byte first. The digest is that of all pieces with their heads.
  */
 #ifndef STO_CORE_PARCEL_H

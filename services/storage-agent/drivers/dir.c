@@ -207,7 +207,8 @@ static enum atl_code dir_open(const struct sto_storage *storage, const struct st
     STO_CLOSE_AT_EXIT int fd = -1;
     if (folder >= 0)
         fd = openat(folder, volume->file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+    mode_t wanted = volume->format == STO_SUBVOL ? S_IFDIR : S_IFREG;
+    if (fd < 0 || fstat(fd, &st) < 0 || (st.st_mode & S_IFMT) != wanted)
         return atl_fail(err, ATL_E_ABSENT, NULL, "volume '%s:%s' does not exist", storage->id, volume->name);
     *ret_fd = ATL_STEAL_FD(fd);
     return ATL_OK;

@@ -93,10 +93,20 @@ static enum atl_code take_name(const struct taking *taking, const struct sto_pla
     return atl_fail(err, ATL_E_CONFLICT, NULL, "others take the names of new volumes faster, try again");
 }
 
+/* The file, or the folder, that becomes the volume. */
+static int make_temporary(int folder, const struct sto_slot *slot)
+{
+    if (slot->volume.format != STO_SUBVOL)
+        return openat(folder, slot->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                      VOLUME_MODE);
+    if (mkdirat(folder, slot->temporary, 0755) < 0)
+        return -1;
+    return openat(folder, slot->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 enum atl_code dir_reserve(const struct sto_storage *storage, const struct sto_plan *plan,
                           struct sto_slot *ret_slot, struct atl_error *err)
 {
-    atl_assert(plan->volume.format != STO_SUBVOL);
     struct sto_slot slot = {.fd = -1};
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     STO_CLOSE_AT_EXIT int folder = -1;
@@ -110,7 +120,7 @@ enum atl_code dir_reserve(const struct sto_storage *storage, const struct sto_pl
         return code;
     slot.reserved = true;
     (void)atl_copy(slot.folder, sizeof slot.folder, sto_volume_folder(storage, &slot.volume, &arena));
-    slot.fd = openat(folder, slot.temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, VOLUME_MODE);
+    slot.fd = make_temporary(folder, &slot);
     if (slot.fd < 0) {
         code = dir_fail(err, "cannot make volume", slot.volume.name);
         (void)unlinkat(folder, slot.volume.file, 0);
@@ -157,6 +167,30 @@ static void slot_close(struct sto_slot *slot)
     slot->reserved = false;
 }
 
+/* Does the volume's name lead to the slot? Only then is it ours to take away. */
+static bool holds_name(int folder, const struct sto_slot *slot)
+{
+    char target[sizeof slot->temporary];
+    ssize_t length = slot->reserved ? readlinkat(folder, slot->volume.file, target, sizeof target) : -1;
+    return length > 0 && (size_t)length == strlen(slot->temporary) &&
+           memcmp(target, slot->temporary, (size_t)length) == 0;
+}
+
+/* A folder cannot take a link's place in one step: its name is free for a moment, and is not taken from who
+ * came. */
+static enum atl_code commit_folder(int folder, struct sto_slot *slot, struct atl_error *err)
+{
+    if (syncfs(slot->fd) < 0)
+        return dir_fail(err, "cannot write", slot->volume.name);
+    if (holds_name(folder, slot) && unlinkat(folder, slot->volume.file, 0) < 0)
+        return dir_fail(err, "cannot name", slot->volume.name);
+    if (renameat2(folder, slot->temporary, folder, slot->volume.file, RENAME_NOREPLACE) < 0)
+        return dir_fail(err, "cannot name", slot->volume.name);
+    (void)fsync(folder); /* a lost name after a power cut is seen and made again */
+    slot_close(slot);
+    return ATL_OK;
+}
+
 enum atl_code dir_commit(const struct sto_storage *storage, struct sto_slot *slot, struct atl_error *err)
 {
     STO_CLOSE_AT_EXIT int root = -1;
@@ -169,6 +203,8 @@ enum atl_code dir_commit(const struct sto_storage *storage, struct sto_slot *slo
         code = dir_open_home(storage, &slot->volume, true, &folder, err);
     if (code != ATL_OK)
         return code;
+    if (slot->volume.format == STO_SUBVOL)
+        return commit_folder(folder, slot, err);
     /* Files that are only read (iso, templates) are for all to read; a disk is its guest's alone. */
     mode_t mode = slot->volume.content == STO_IMAGES ? VOLUME_MODE : 0644;
     if (fchmod(slot->fd, mode) < 0 || fsync(slot->fd) < 0)
@@ -187,12 +223,13 @@ void dir_drop(const struct sto_storage *storage, struct sto_slot *slot)
     STO_CLOSE_AT_EXIT int folder = -1;
     if (slot->temporary[0] != '\0' && dir_open_root(storage, &root, NULL) == ATL_OK &&
         dir_open_folder(root, slot->folder, false, &folder, NULL) == ATL_OK) {
-        char target[sizeof slot->temporary];
-        ssize_t length = slot->reserved ? readlinkat(folder, slot->volume.file, target, sizeof target) : -1;
-        if (length > 0 && (size_t)length == strlen(slot->temporary) &&
-            memcmp(target, slot->temporary, (size_t)length) == 0)
+        if (holds_name(folder, slot))
             (void)unlinkat(folder, slot->volume.file, 0);
-        (void)unlinkat(folder, slot->temporary, 0);
+        if (slot->volume.format == STO_SUBVOL && slot->reserved)
+            (void)!dir_remove_tree(folder, slot->temporary,
+                                   NULL); /* what cannot go, goes at the next start */
+        else
+            (void)unlinkat(folder, slot->temporary, 0);
     }
     slot_close(slot);
 }

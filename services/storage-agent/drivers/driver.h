@@ -37,7 +37,7 @@ struct sto_slot {
     struct sto_volume volume;
     char folder[STO_PATH_MAX];       /* below the storage's path */
     char temporary[STO_ID_MAX + 64]; /* file name in that folder */
-    int fd;                          /* the bytes, open for reading and writing; -1: none (subvol) */
+    int fd;                          /* the bytes, open for reading and writing; of a subvol its folder */
     bool reserved;                   /* the name is taken on the disk */
 };
 
@@ -62,7 +62,8 @@ struct sto_driver {
     /* Errors: ATL_E_ABSENT. */
     enum atl_code (*look)(const struct sto_storage *storage, const struct sto_volume *volume,
                           struct sto_info *ret_info, struct atl_error *err);
-    /* The volume's bytes for reading, as a descriptor that the caller closes. Errors: ATL_E_ABSENT. */
+    /* The volume's bytes for reading (of a subvol: its folder), as a descriptor that the caller closes.
+     * Errors: ATL_E_ABSENT. */
     enum atl_code (*open)(const struct sto_storage *storage, const struct sto_volume *volume, int *ret_fd,
                           struct atl_error *err);
     /* Makes an empty volume whole. ret_volume is named. Errors: ATL_E_EXISTS, ATL_E_LIMIT no space, ATL_E_IO.
@@ -70,7 +71,7 @@ struct sto_driver {
     enum atl_code (*alloc)(const struct sto_storage *storage, const struct sto_plan *plan,
                            const struct sto_fs_options *fs, struct sto_volume *ret_volume,
                            struct atl_error *err);
-    /* Takes the plan's name and opens a temporary file for its bytes. */
+    /* Takes the plan's name and opens a temporary file (for a subvol: folder) for its bytes. */
     enum atl_code (*reserve)(const struct sto_storage *storage, const struct sto_plan *plan,
                              struct sto_slot *ret_slot, struct atl_error *err);
     /* Opens a temporary file for bytes whose name is not known yet. */

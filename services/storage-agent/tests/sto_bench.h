@@ -49,7 +49,7 @@ static inline pid_t start(struct bench *bench, const char *program, const char *
 {
     char *path = atl_arena_format(&bench->arena, "%s/atoll-%s", ATL_BIN_DIR, program);
     char *log = in(bench, atl_arena_format(&bench->arena, "%s.log", program));
-    static char caps[] = "-all,+chown,+dac_override,+fowner";
+    static char caps[] = "-all,+chown,+dac_override,+fowner,+fsetid,+setfcap";
     static char user[] = "atoll-storage";
     char *const frame[] = {(char[]){"/usr/bin/setpriv"}, (char[]){"--pdeathsig"}, (char[]){"KILL"}};
     char *const rights[] = {(char[]){"--reuid"},        user,

@@ -18,7 +18,7 @@ static enum atl_code receive(struct bench *bench, Atoll__Storage__V1__ReceiveReq
 {
     const ProtobufCMessage *output = NULL;
     request->storage = (char[]){"other"};
-    request->purpose = (char[]){"images"};
+    request->purpose = strcmp(request->format, "subvol") == 0 ? (char[]){"rootdir"} : (char[]){"images"};
     enum atl_code code = as_compute(bench, &atl_rpc_storage_v1_Volumes_Receive, &request->base, &output);
     *ret_reply = (const void *)output;
     return code;
@@ -60,6 +60,15 @@ static const Atoll__Storage__V1__ImportWaitReply *wait_job(struct bench *bench, 
     }
     fail_msg("job %s does not end", job);
     return NULL;
+}
+
+static struct atl_stream *come(struct bench *bench, const receive_reply *reply)
+{
+    struct atl_stream_offer offer;
+    struct atl_stream *stream = NULL;
+    assert_atl_ok(atl_stream_offer_unpack(reply->offer, &offer, &bench->err), &bench->err);
+    assert_atl_ok(atl_stream_connect(&offer, "volume", SOON, &stream, &bench->err), &bench->err);
+    return stream;
 }
 
 static int set_up_two(void **state)
@@ -116,6 +125,46 @@ static void a_qcow2_volume_brings_its_snapshots(void **state)
                  "qemu-img snapshot -l other/images/100/vm-100-disk-0.qcow2 | grep -q before");
 }
 
+static void a_folder_comes_with_owners_modes_links_and_attributes(void **state)
+{
+    struct bench *bench = *state;
+    const receive_reply *reply = NULL;
+    char *job = NULL;
+    shell(bench, "mkdir -p vz/images/100/subvol-100-disk-0.subvol/etc/deep && cd vz/images/100/*.subvol &&"
+                 "echo text >etc/file && ln etc/file etc/same && ln -s /nowhere etc/link && mkfifo pipe &&"
+                 "head -c 300000 /dev/urandom >etc/deep/data && truncate -s 1G sparse &&"
+                 "chown 100000:100005 etc/deep etc/deep/data && chown 0:100008 etc/file &&"
+                 "chmod 4755 etc/deep/data && chmod 2750 etc/deep && chmod 2711 etc/file &&"
+                 "setfattr -n user.note -v kept etc/deep && setfattr -n security.capability"
+                 " -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= etc/same &&"
+                 "touch -d @1000000000 etc/deep && chown 100000:100000 . && chmod 751 .");
+    assert_atl_ok(receive(bench,
+                          RECEIVE(.format = (char[]){"subvol"}, .name = (char[]){"subvol-100-disk-0.subvol"}),
+                          &reply),
+                  &bench->err);
+    assert_string_equal(reply->volid, "other:100/subvol-100-disk-0.subvol");
+    assert_atl_ok(start_send(bench, "local:100/subvol-100-disk-0.subvol", reply->offer, 0, &job),
+                  &bench->err);
+    const Atoll__Storage__V1__ImportWaitReply *end = wait_job(bench, job);
+    if (strcmp(end->state, "done") != 0)
+        fail_msg("%s", end->error);
+    shell(bench,
+          "list() { (cd $1/images/100/*.subvol && find . -printf '%p %y %m %U %G %n %s %l %T@\\n' | sort &&"
+          " getfattr -R -d -h -m - . && find . -type f | sort | xargs sha256sum) ; };"
+          "list vz >one; list other >two; grep -q security.capability one && diff one two &&"
+          "test $(du -sk other | cut -f1) -lt 2000");
+    /* what breaks off leaves nothing */
+    shell(bench, "rm -r other/images/100");
+    assert_atl_ok(receive(bench, RECEIVE(.format = (char[]){"subvol"}), &reply), &bench->err);
+    struct atl_stream *stream = come(bench, reply);
+    uint8_t bytes[STO_PARCEL_HEAD + 512] = {0};
+    sto_parcel_pack(&(const struct sto_parcel){.offset = 0, .length = 512}, bytes);
+    assert_atl_ok(atl_stream_write(stream, bytes, sizeof bytes, SOON, &bench->err), &bench->err);
+    atl_stream_close(&stream);
+    assert_string_equal(wait_job(bench, reply->job)->state, "failed");
+    shell(bench, "test -z \"$(ls -A other/images/100)\"");
+}
+
 static void a_copy_keeps_to_its_limit_and_can_be_stopped(void **state)
 {
     struct bench *bench = *state;
@@ -142,15 +191,6 @@ static void a_copy_keeps_to_its_limit_and_can_be_stopped(void **state)
     assert_string_equal(wait_job(bench, reply->job)->state, "failed");
     assert_int_equal(files_in(bench, "other"), 0);
     assert_int_equal(files_in(bench, "vz"), 1);
-}
-
-static struct atl_stream *come(struct bench *bench, const receive_reply *reply)
-{
-    struct atl_stream_offer offer;
-    struct atl_stream *stream = NULL;
-    assert_atl_ok(atl_stream_offer_unpack(reply->offer, &offer, &bench->err), &bench->err);
-    assert_atl_ok(atl_stream_connect(&offer, "volume", SOON, &stream, &bench->err), &bench->err);
-    return stream;
 }
 
 /* Plays a node that sends these bytes and then ends in order, or not; nothing of it may stay. */
@@ -213,7 +253,7 @@ static void what_cannot_go_is_refused_before_anything_is_made(void **state)
                      ATL_E_INVALID); /* it rests on another */
     assert_int_equal(start_send(bench, "local:100/vm-100-disk-7.raw", reply->offer, 0, &job), ATL_E_ABSENT);
     assert_int_equal(start_send(bench, "local:100/subvol-100-disk-0.subvol", reply->offer, 0, &job),
-                     ATL_E_INVALID);
+                     ATL_E_ABSENT);
     Atoll__Storage__V1__ImportCancelRequest cancel = ATOLL__STORAGE__V1__IMPORT_CANCEL_REQUEST__INIT;
     cancel.job = reply->job;
     assert_atl_ok(as_compute(bench, &atl_rpc_storage_v1_Volumes_ImportCancel, &cancel.base, NULL),
@@ -252,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_raw_volume_comes_whole_and_without_its_holes),
         TEST(a_qcow2_volume_brings_its_snapshots),
+        TEST(a_folder_comes_with_owners_modes_links_and_attributes),
         TEST(a_copy_keeps_to_its_limit_and_can_be_stopped),
         TEST(what_breaks_off_or_is_not_what_it_says_leaves_nothing),
         TEST(what_cannot_go_is_refused_before_anything_is_made),
