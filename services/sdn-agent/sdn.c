@@ -131,6 +131,9 @@ static enum atl_code observe(struct sdn *sdn, bool wants_nat, struct atl_arena *
         code = sdn->driver->get_forwarding(sdn->host, &state->forwarding, err);
     if (code != ATL_OK)
         return code;
+    state->now = atl_loop_now(sdn->loop);
+    sdn_lone_note(&sdn->lone, &state->links, state->now);
+    state->lone = &sdn->lone;
     state->made = sdn_record_made(&sdn->record, &state->links, arena);
     state->dhcp = sdn_dhcp_states(sdn->dhcp, arena, &state->dhcp_count);
     if (!wants_nat && sdn->record.nat_text == NULL)

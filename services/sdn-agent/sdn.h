@@ -37,6 +37,7 @@ struct sdn {
     struct atl_watch *events;
     struct atl_timer *period;
     struct atl_timer *soon;
+    struct sdn_lone lone;
     uint64_t problems_seen; /* hash of the problems that were logged last */
     uint64_t failure_seen;  /* the same of the last step that failed */
 };

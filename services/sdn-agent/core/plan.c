@@ -78,6 +78,39 @@ static void plan_bridge(const struct sdn_wish *wish, const struct sdn_state *sta
         add(plan, (struct sdn_step){.kind = SDN_LINK_UP, .name = wish->name});
 }
 
+static bool noted(const struct sdn_lone *lone, int index, atl_ns *ret_since)
+{
+    for (size_t i = 0; i < lone->count; i++) {
+        if (lone->links[i].index == index) {
+            *ret_since = lone->links[i].since;
+            return true;
+        }
+    }
+    return false;
+}
+
+void sdn_lone_note(struct sdn_lone *lone, const struct sdn_links *links, atl_ns now)
+{
+    const struct sdn_lone before = *lone;
+    lone->count = 0;
+    for (size_t i = 0; i < links->count && lone->count < SDN_LONE_MAX; i++) {
+        const struct sdn_link *link = &links->links[i];
+        atl_ns since = now;
+        if (link->master != 0)
+            continue;
+        (void)noted(&before, link->index, &since);
+        lone->links[lone->count].index = link->index;
+        lone->links[lone->count++].since = since;
+    }
+}
+
+static bool is_left_alone(const struct sdn_state *state, const struct sdn_link *link)
+{
+    atl_ns since = 0;
+    return link->master == 0 && noted(state->lone, link->index, &since) &&
+           state->now - since >= SDN_LONE_TIME;
+}
+
 static void plan_port(const struct sdn_port *port, const struct sdn_wishes *wishes,
                       const struct sdn_state *state, struct sdn_plan *plan)
 {
@@ -87,8 +120,9 @@ static void plan_port(const struct sdn_port *port, const struct sdn_wishes *wish
     bool coming = bridge == NULL && wish != NULL && wish->make;
     if (link == NULL || (bridge == NULL && !coming))
         return; /* the guest does not run, or its bridge is not known here */
-    /* Only a port without a master: one that is elsewhere was put there by somebody. */
-    if (link->master == 0)
+    /* Only a port that was left without a master: one that is elsewhere was put there by somebody, and to a
+     * bridge that is not there nobody else can be about to attach it. */
+    if ((coming && link->master == 0) || is_left_alone(state, link))
         add(plan, (struct sdn_step){.kind = SDN_ATTACH, .name = port->name, .bridge = port->bridge});
     if (port->link_down && link->up)
         add(plan, (struct sdn_step){.kind = SDN_LINK_DOWN, .name = port->name});

@@ -64,9 +64,28 @@ struct sdn_dhcp_state {
     const char *conf; /* text it was started with */
 };
 
+/*
+ * Links that have no master, and since when. Whoever makes a guest's port (libvirt, liblxc) puts it into its
+ * bridge himself, and fails if somebody else was quicker: only one that stays without for a while is ours to
+ * attach.
+ */
+enum { SDN_LONE_MAX = 512 };
+#define SDN_LONE_TIME (2 * ATL_SECOND)
+struct sdn_lone {
+    struct {
+        int index;
+        atl_ns since;
+    } links[SDN_LONE_MAX];
+    size_t count;
+};
+/* now: monotonic. Those past SDN_LONE_MAX are noted when there is room. */
+void sdn_lone_note(struct sdn_lone *lone, const struct sdn_links *links, atl_ns now);
+
 /* What is there. */
 struct sdn_state {
     struct sdn_links links;
+    const struct sdn_lone *lone; /* as noted at `now`, from these links */
+    atl_ns now;
     struct sdn_address *addresses; /* of all links */
     int *address_links;            /* index of the link of each */
     size_t address_count;

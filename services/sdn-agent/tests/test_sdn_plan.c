@@ -24,6 +24,7 @@ struct bench {
     int address_link;
     struct sdn_dhcp_state dhcp;
     const char *made[2];
+    struct sdn_lone lone;
     struct sdn_state state;
     struct sdn_plan plan;
 };
@@ -66,6 +67,7 @@ static void all_is_right(struct bench *bench)
     sdn_ports_read(guest, sizeof guest - 1, 100, false, &bench->arena, &bench->ports);
     bench->state = (struct sdn_state){
         .links = {.links = bench->links, .count = 2},
+        .lone = &bench->lone,
         .addresses = &bench->address,
         .address_links = &bench->address_link,
         .address_count = 1,
@@ -134,6 +136,27 @@ static void a_port_that_lost_its_bridge_is_attached_after_the_bridge_is_made(voi
     bench->state.links.count = 1;
     assert_string_equal(planned(bench), "make-bridge vmbr0\nadd-address vmbr0\nlink-up vmbr0\n"
                                         "attach tap100i0 to vmbr0\nstop-dhcp vmbr0\n");
+}
+
+static void a_new_port_is_left_to_who_made_it(void **state)
+{
+    struct bench *bench = *state;
+    all_is_right(bench);
+    bench->links[1].master = 0;
+    bench->state.now = 100 * ATL_SECOND;
+    sdn_lone_note(&bench->lone, &bench->state.links, bench->state.now);
+    assert_string_equal(planned(bench), "");
+    bench->state.now += SDN_LONE_TIME / 2;
+    sdn_lone_note(&bench->lone, &bench->state.links, bench->state.now);
+    assert_string_equal(planned(bench), "");
+    bench->state.now += SDN_LONE_TIME / 2;
+    sdn_lone_note(&bench->lone, &bench->state.links, bench->state.now);
+    assert_string_equal(planned(bench), "attach tap100i0 to vmbr0\n");
+    bench->links[1].master = bench->links[0].index; /* it was attached, and lost its bridge again */
+    sdn_lone_note(&bench->lone, &bench->state.links, bench->state.now);
+    bench->links[1].master = 0;
+    sdn_lone_note(&bench->lone, &bench->state.links, bench->state.now);
+    assert_string_equal(planned(bench), "");
 }
 
 static void a_port_on_another_bridge_stays_there(void **state)
@@ -272,6 +295,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(on_an_empty_host_all_is_made_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_right_is_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_what_is_missing_is_made_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_new_port_is_left_to_who_made_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_that_lost_its_bridge_is_attached_after_the_bridge_is_made,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_on_another_bridge_stays_there, set_up, tear_down),
