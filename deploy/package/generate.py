@@ -91,6 +91,17 @@ def slot(name, what, command, user):
     return "\n".join([*lines, ""])
 
 
+def guests():
+    """Stopped before all others when the host goes down: guests are shut down in their order. Their start with the host is
+    compute-agent's. A restart of the services is none of its business."""
+    services = " ".join(f"atoll-{service.name}.service" for service in layout.SERVICES)
+    return "\n".join(["[Unit]", "Description=Atoll: guests stop in order with the host",
+                      f"After={services} atoll-etcd.service atoll-corosync.service libvirtd.service libvirt-guests.service "
+                      "virt-guest-shutdown.target network-online.target", "", "[Service]", "Type=oneshot",
+                      "RemainAfterExit=yes", "ExecStop=-/usr/bin/atoll api create /nodes/%l/stopall", "TimeoutStopSec=300s", "",
+                      "[Install]", "WantedBy=multi-user.target", ""])
+
+
 def target():
     wants = " ".join(f"atoll-{service.name}.service" for service in layout.SERVICES)
     return "\n".join(["[Unit]", "Description=Atoll, all services of this node", f"Wants={wants}", "", "[Install]",
@@ -137,7 +148,7 @@ def main():
     folder, libexec, share = sys.argv[1:]
     base = f"{STATE}/config-store"
     files = {"atoll.target": target(), "atoll.sysusers": sysusers(), "atoll.tmpfiles": tmpfiles(),
-             "atoll.rules": polkit(),
+             "atoll.rules": polkit(), "atoll-guests.service": guests(),
              "atoll-etcd.service": slot("etcd", "replicated state of the cluster",
                                         f"/usr/bin/etcd --config-file {base}/etcd/etcd.yml", slots.USER),
              "atoll-corosync.service": slot("corosync", "membership and quorum of the cluster",

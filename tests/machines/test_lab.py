@@ -135,9 +135,10 @@ class Smoke(unittest.TestCase):
         self.units_are_well()
         self.answers_again()
         self.assertTrue(wait_until(180, lambda: self.running() == {VM: "running", CT: "running"}, 1), self.running())
-        tasks = {row["type"]: row["starttime"] for row in self.rest.get("/nodes/l1/tasks", limit=20)
-                 if row["type"] in ("vzstart", "qmstart")}
-        self.assertLessEqual(tasks["vzstart"], tasks["qmstart"], tasks)
+        tasks = {row["type"]: row for row in reversed(self.rest.get("/nodes/l1/tasks", limit=50))}
+        self.assertLessEqual(tasks["vzstart"]["starttime"], tasks["qmstart"]["starttime"], tasks)
+        self.assertEqual(tasks["stopall"]["status"], "OK", tasks)
+        self.assertLessEqual(tasks["stopall"]["starttime"], tasks["vzstart"]["starttime"], tasks)
 
 
 if __name__ == "__main__":
