@@ -522,6 +522,22 @@ class ClusterCase(unittest.TestCase):
         with self.assertRaisesRegex(ApiError, "has guests: 200"):
             self.rest(1).delete("/cluster/config/nodes/n2")
 
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes half a minute: tests/run full, or ATL_FULL=1")
+    def test_22_a_dead_node_with_guests(self):
+        """Its guests stay in the tree, and are its own again when it comes back from nothing."""
+        self.atoll(1, "cluster", "remove", "n2", "--force", "1")
+        self.wait_secrets()
+        self.assertEqual({row["node"] for row in self.rest(1).get("/cluster/config/nodes")}, {"n1", "n3"})
+        rows = {row["vmid"]: row for row in self.rest(1).get("/cluster/resources?type=vm")}
+        self.assertEqual(rows[200]["node"], "n2")
+        self.testbed.power_on(2)
+        self.atoll(2, "cluster", "leave", "--force", "1")
+        self.assertTrue(wait_until(60, lambda: not self.is_in(2), 0.5))
+        self.atoll(2, "cluster", "join", self.testbed.address(1), "--token", self.join_token())
+        self.wait_quorate((1, 2, 3), ("n1", "n2", "n3"))
+        self.assertTrue(wait_until(30, lambda: self.answers(1, "/nodes/n2/qemu/200/config")))
+        self.testbed.power_off(2)
+
     def is_gone(self, which, vmid):
         """Deletes a guest until it is gone."""
         try:
@@ -572,7 +588,7 @@ class ClusterCase(unittest.TestCase):
         self.assertTrue(wait_until(20, lambda: not self.status(1)[0]["quorate"], 0.2))
         self.pvecm(1, "expected", "1")  # for corosync; etcd has no majority for all that
         self.assertTrue(wait_until(10, lambda: self.status(1)[0]["quorate"], 0.2))
-        self.assertFalse(self.status(1)[0]["writable"])
+        self.assertTrue(wait_until(10, lambda: not self.status(1)[0]["writable"], 0.2))
 
 
 if __name__ == "__main__":
