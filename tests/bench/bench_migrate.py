@@ -15,7 +15,7 @@ BUILD = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TOP,
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
 os.environ["ATL_BUILD_DIR"] = BUILD
 sys.path.insert(0, os.path.join(TOP, "tests", "cluster"))
-from measure import end_in_order, middle, missed, say, undisturbed  # noqa: E402
+from measure import Client, end_in_order, middle, missed, say, undisturbed  # noqa: E402
 from testbed import Testbed, guests, wait_until  # noqa: E402
 
 BUDGET = 1.15
@@ -37,6 +37,10 @@ class Bench:
         for vmid in (VM, OTHER):
             wait_until(90, lambda v=vmid: self.answers(v), 0.5)
         self.prepare_for_virsh()
+        self.clients = {}
+        for which in (1, 2):
+            one = testbed.rest(which)
+            self.clients[which] = Client(one.host, one.port, one.context, one.token)
 
     def answers(self, vmid):
         done = self.virsh(1, "qemu-agent-command", f"atoll-{vmid}", '{"execute":"guest-ping"}', check=False)
@@ -53,12 +57,11 @@ class Bench:
     # --- one way ---
 
     def ours(self, source, target):
-        rest = self.testbed.rest(source)
+        rest, client = self.testbed.rest(source), self.clients[source]
+        client.renew()
         begin = time.perf_counter()
-        upid = rest.post(f"/nodes/n{source}/qemu/{VM}/migrate", target=f"n{target}", online=1)
-        while rest.get(f"/nodes/n{source}/tasks/{upid}/status")["status"] == "running":
-            time.sleep(0.02)
-        took = time.perf_counter() - begin
+        upid = client.call("POST", f"/nodes/n{source}/qemu/{VM}/migrate?target=n{target}&online=1")
+        took = client.wait(f"n{source}", upid, 0.01) - begin
         text = " ".join(line["t"] for line in rest.get(f"/nodes/n{source}/tasks/{upid}/log", limit=200))
         still = re.search(r"stood still for (\d+) ms", text)
         if still is None:
