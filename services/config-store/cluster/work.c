@@ -150,7 +150,7 @@ enum atl_code cfg_work_begin_anew(struct cfg_work *work, struct atl_error *err)
 
 enum atl_code cfg_work_restart(struct cfg_work *work, struct atl_error *err)
 {
-    struct cfg_cluster_conf conf;
+    struct cfg_cluster_conf conf = {.state = CFG_ALONE};
     struct atl_buf why ATL_BUF_AT_EXIT = {0};
     enum atl_code code = cfg_work_begin_anew(work, err);
     if (code == ATL_OK)

@@ -92,17 +92,18 @@ static struct cfg_rotation_act own_part(const struct cfg_rotation_view *view)
 struct cfg_rotation_act cfg_rotation_next(const struct cfg_rotation_view *view)
 {
     static const struct cfg_rotation_act nothing = {.kind = CFG_ROTATE_NOTHING};
+    static const struct cfg_rotation_act take_over = {.kind = CFG_ROTATE_TAKE_OVER};
     const struct cfg_rotation *rotation = &view->rotation;
     const struct cfg_rotation_node *self = find(view, view->self);
     if (self == NULL)
         return nothing;
+    if (rotation->phase == CFG_ROTATION_DONE && view->generation < rotation->generation)
+        return (struct cfg_rotation_act){.kind = CFG_ROTATE_CATCH_UP};
     if (rotation->phase == CFG_ROTATION_DONE)
-        return view->generation < rotation->generation
-                   ? (struct cfg_rotation_act){.kind = CFG_ROTATE_CATCH_UP}
-                   : nothing;
+        return nothing;
     const struct cfg_rotation_node *by = find(view, rotation->by);
     if (rotation->phase == CFG_ROTATION_SPREAD && (by == NULL || !by->online))
-        return is_first_online(view) ? (struct cfg_rotation_act){.kind = CFG_ROTATE_TAKE_OVER} : nothing;
+        return is_first_online(view) ? take_over : nothing;
     if (!has_done(view, self))
         return own_part(view);
     if (!is_first_online(view) || !all_have_done(view))

@@ -103,7 +103,7 @@ static void several_keys_open_and_the_first_seals(void **state)
 
 static void write_keys(const char *path, size_t size)
 {
-    uint8_t bytes[CFG_SEAL_KEYS_MAX * CFG_SEAL_KEY_SIZE + CFG_SEAL_KEY_SIZE];
+    uint8_t bytes[CFG_SEAL_KEYS_MAX * CFG_SEAL_KEY_SIZE + CFG_SEAL_KEY_SIZE] = {0};
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(i / CFG_SEAL_KEY_SIZE);
     FILE *file = fopen(path, "we");
