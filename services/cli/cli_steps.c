@@ -102,16 +102,54 @@ static enum atl_code only_node(const struct cli_transport *transport, struct atl
     return ATL_OK;
 }
 
+/* The value of a parameter that was given, or NULL. */
+static const char *given(const struct cli_args *args, const char *name)
+{
+    for (size_t i = 0; i < args->count; i++)
+        if (strcmp(args->params[i].name, name) == 0)
+            return args->params[i].value;
+    return NULL;
+}
+
+/* Where the guest is whose id was given; NULL: none was, or nobody knows it. */
+static const char *node_of_guest(const struct cli_args *args, const struct cli_transport *transport,
+                                 struct atl_arena *arena)
+{
+    ATL_BUF_AT_EXIT struct atl_buf json = {0};
+    const struct atl_field *field = atl_message_field(args->command->rpc->input, "vmid");
+    const char *vmid = given(args, "vmid");
+    const struct atl_param params[] = {{"type", "vm"}};
+    struct atl_errors errors = {0};
+    struct atl_error error = {0};
+    const char *node = NULL;
+    if (field == NULL || (field->flags & ATL_F_PATH) == 0 || vmid == NULL ||
+        transport->call(transport->self, &atl_rpc_cluster_v1_Cluster_ListResources, params, ATL_COUNT(params),
+                        &json, &errors, &error) != ATL_OK)
+        return NULL;
+    json_object *list = json_tokener_parse(json.data);
+    size_t count = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+    for (size_t i = 0; i < count && node == NULL; i++) {
+        json_object *row = json_object_array_get_idx(list, i);
+        const char *id = json_object_get_string(json_object_object_get(row, "vmid"));
+        const char *name = json_object_get_string(json_object_object_get(row, "node"));
+        if (id != NULL && name != NULL && strcmp(id, vmid) == 0)
+            node = atl_arena_strdup(arena, name);
+    }
+    (void)json_object_put(list);
+    return node;
+}
+
 enum atl_code cli_node_add(struct cli_args *args, const struct cli_transport *transport,
                            struct atl_arena *arena, struct atl_error *err)
 {
     const struct atl_field *field = atl_message_field(args->command->rpc->input, "node");
     if (field == NULL)
         return ATL_OK;
-    for (size_t i = 0; i < args->count; i++)
-        if (strcmp(args->params[i].name, "node") == 0)
-            return ATL_OK;
+    if (given(args, "node") != NULL)
+        return ATL_OK;
     const char *node = args->node != NULL ? args->node : getenv("ATOLL_NODE");
+    if (node == NULL && (field->flags & ATL_F_PATH))
+        node = node_of_guest(args, transport, arena);
     if (node == NULL && (field->flags & ATL_F_PATH)) {
         enum atl_code code = only_node(transport, arena, &node, err);
         if (code != ATL_OK)

@@ -126,7 +126,7 @@ class MoveContainers(unittest.TestCase):
         after = self.config(300, 2)
         for key in ("hostname", "net0", "memory"):
             self.assertEqual(before[key], after[key])
-        self.assertEqual(rest.wait(rest.post("/nodes/n2/lxc/300/migrate", target="n1", restart=1), 120), "OK")
+        self.testbed.atoll(2, "ct", "migrate", "300", "--target", "n1", "--restart", "1")
         self.assert_settles(300, True, 1)
 
     def test_stopped_to_another_storage_with_its_data(self):

@@ -16,9 +16,11 @@ typedef Atoll__Storage__V1__ReceiveReply receive_reply;
 static enum atl_code receive(struct bench *bench, Atoll__Storage__V1__ReceiveRequest *request,
                              const receive_reply **ret_reply)
 {
+    static char images[] = "images";
+    static char rootdir[] = "rootdir";
     const ProtobufCMessage *output = NULL;
     request->storage = (char[]){"other"};
-    request->purpose = strcmp(request->format, "subvol") == 0 ? (char[]){"rootdir"} : (char[]){"images"};
+    request->purpose = strcmp(request->format, "subvol") == 0 ? rootdir : images;
     enum atl_code code = as_compute(bench, &atl_rpc_storage_v1_Volumes_Receive, &request->base, &output);
     *ret_reply = (const void *)output;
     return code;
