@@ -61,13 +61,17 @@ class MoveContainers(unittest.TestCase):
         rows = [row for row in self.rest(3).get("/cluster/resources?type=vm") if row["vmid"] == vmid]
         return int(rows[0]["node"].removeprefix("n")) if rows else None
 
-    def remove(self, vmid):
+    def state_of(self, vmid):
+        return next(((row["node"], row["status"]) for row in self.rest(3).get("/cluster/resources?type=vm")
+                     if row["vmid"] == vmid), None)
+
+    def remove(self, vmid, kind="lxc"):
         node = self.home(vmid)
         if node is None:
             return
         rest = self.rest(node)
-        rest.wait(rest.post(f"/nodes/n{node}/lxc/{vmid}/status/stop"))
-        rest.wait(rest.delete(f"/nodes/n{node}/lxc/{vmid}"))
+        rest.wait(rest.post(f"/nodes/n{node}/{kind}/{vmid}/status/stop"))
+        rest.wait(rest.delete(f"/nodes/n{node}/{kind}/{vmid}"))
 
     def move(self, vmid, node, target, **more):
         rest = self.rest(node)
@@ -144,15 +148,19 @@ class MoveContainers(unittest.TestCase):
     def test_all_guests_of_a_node(self):
         for vmid, start in ((310, 1), (311, 1), (312, 0)):
             self.make(vmid, start=start, onboot=0 if start else 1)
-        vms = "310,311,312"
+        vms = "310,311,312,320"
         rest = self.rest(1)
+        rest.wait(rest.post("/nodes/n1/qemu", vmid=320, memory=16))
+        rest.wait(rest.post("/nodes/n1/qemu/320/status/start"))
+        self.addCleanup(self.remove, 320, "qemu")
         with self.assertRaisesRegex(ApiError, "already"):
             rest.post("/nodes/n1/migrateall", target="n1", vms=vms)
         upid = rest.post("/nodes/n1/migrateall", target="n2", vms=vms, maxworkers=2)
         self.assertEqual(rest.wait(upid, 120), "OK")
         for vmid in (310, 311, 312):
             self.assert_settles(vmid, vmid != 312, 2)
-        self.assertEqual(rest.wait(rest.post("/nodes/n2/stopall", vms=vms), 120), "OK")
+        self.assertTrue(wait_until(10, lambda: self.state_of(320) == ("n2", "running")), self.state_of(320))
+        self.assertEqual(rest.wait(rest.post("/nodes/n2/stopall", vms=vms, timeout=5), 120), "OK")
         self.assertEqual(rest.wait(rest.post("/nodes/n2/startall", vms=vms), 120), "OK")
         for vmid in (310, 311, 312):
             self.assert_settles(vmid, vmid == 312, 2)
@@ -164,6 +172,8 @@ class MoveContainers(unittest.TestCase):
         for vmid in (310, 311, 312):
             self.assert_settles(vmid, True)
             self.assertNotEqual(self.home(vmid), 2)
+        self.assertTrue(wait_until(10, lambda: self.state_of(320)[0] in ("n1", "n3")), self.state_of(320))
+        self.assertEqual(self.state_of(320)[1], "running")
         self.make(313, rootfs="only1:1", start=0)
         with self.assertRaisesRegex(TaskError, "only1.*not available"):  # it stays, and the task says why
             rest.wait(rest.post("/nodes/n1/drain", vms="313"), 60)
