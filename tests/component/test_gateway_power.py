@@ -15,11 +15,12 @@ BUS_ONLY = {"atoll.store.v1.Store.Get": "path=user.cfg", "atoll.store.v1.Store.L
             "atoll.store.v1.Store.NextId": "", "atoll.store.v1.Directory.Look": "",
             "atoll.store.v1.Identity.LocalAssertion": "",
             "atoll.store.v1.Identity.SetPassword": "userid=admin%40pve&password=taken-over",
-            "atoll.storage.v1.Volumes.Free": "volid=local%3A100%2Fvm-100-disk-0.raw"}
+            "atoll.storage.v1.Volumes.Free": "volid=local%3A100%2Fvm-100-disk-0.raw",
+            "atoll.qemu.v1.Migration.Receive": "vmid=100&source=n1", "atoll.qemu.v1.Migration.Listening": "upid=x"}
 GOOD = {"vmid": "100", "storage": "local", "userid": "a@pve", "tokenid": "t", "poolid": "p", "path": "/", "roles": "NoAccess",
         "iface": "vmbr0", "volume": "local:iso/a.iso", "content": "iso", "filename": "a.iso", "size": "1M", "type": "dir",
         "disk": "virtio0", "upid": "UPID:node1:00000001:00000001:00000001:qmstart:100:root@pam:", "command": "info",
-        "pid": "1", "password": "secret-secret", "ostemplate": "local:vztmpl/a.tar.gz", "privs": "VM.Audit"}
+        "expected": "1", "pid": "1", "password": "secret-secret", "ostemplate": "local:vztmpl/a.tar.gz", "privs": "VM.Audit"}
 
 
 class GatewayPower(unittest.TestCase):
