@@ -208,6 +208,7 @@ enum atl_code atl_stream_pump(struct atl_stream *stream, int fd, struct atl_stre
 
 struct atl_stream_relay {
     pthread_t thread;
+    bool has_thread;
     int fd;
     int stop; /* an eventfd */
     atl_ns deadline;
@@ -257,6 +258,15 @@ static void *run(void *user)
     return NULL;
 }
 
+/* Nobody pumps: who has the other end of fd sees its end at once. */
+static void never_started(struct atl_stream_relay *relay, int error)
+{
+    (void)atl_fail(&relay->err, ATL_E_LIMIT, NULL, "no thread for a stream: %s", strerror(error));
+    atl_stream_server_close(&relay->server);
+    (void)close(relay->fd);
+    atomic_store(&relay->ended, true);
+}
+
 static struct atl_stream_relay *start(struct atl_stream_relay *relay, const char *channel, atl_ns deadline,
                                       int *fd)
 {
@@ -267,13 +277,18 @@ static struct atl_stream_relay *start(struct atl_stream_relay *relay, const char
     relay->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool fits = atl_copy(relay->channel, sizeof relay->channel, channel);
     atl_assert(fits);
-    atl_assert(relay->stop >= 0);
+    if (relay->stop < 0) {
+        never_started(relay, errno);
+        return relay;
+    }
     (void)sigfillset(&all); /* signals are for the loop's thread */
     int blocked = pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&relay->thread, NULL, run, relay);
     atl_assert(blocked == 0);
-    atl_assert(error == 0);
+    int error = pthread_create(&relay->thread, NULL, run, relay);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* as it was */
+    relay->has_thread = error == 0;
+    if (!relay->has_thread)
+        never_started(relay, error);
     return relay;
 }
 
@@ -313,11 +328,14 @@ void atl_stream_relay_free(struct atl_stream_relay **pointer)
     *pointer = NULL;
     if (relay == NULL)
         return;
-    ssize_t put = write(relay->stop, &one, sizeof one);
-    atl_assert(put == (ssize_t)sizeof one);
-    int error = pthread_join(relay->thread, NULL);
-    atl_assert(error == 0);
-    (void)close(relay->stop);
+    if (relay->has_thread) {
+        ssize_t put = write(relay->stop, &one, sizeof one);
+        atl_assert(put == (ssize_t)sizeof one);
+        int error = pthread_join(relay->thread, NULL);
+        atl_assert(error == 0);
+    }
+    if (relay->stop >= 0)
+        (void)close(relay->stop);
     OPENSSL_cleanse(&relay->offer, sizeof relay->offer);
     free(relay);
 }

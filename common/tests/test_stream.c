@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -437,6 +438,26 @@ static void a_relay_waits_for_its_channel_and_can_be_called_off(void **state)
     pair_end(&pair);
 }
 
+static void without_descriptors_a_relay_ends_at_once(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct rlimit usual;
+    struct atl_error err = {0};
+    char byte = 0;
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    struct atl_stream_relay *relay = atl_stream_relay_connect(&fixture->offer, "upload", SOON, &pair[1]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    assert_true(atl_stream_relay_ended(relay, &err));
+    assert_int_equal(err.code, ATL_E_LIMIT);
+    assert_int_equal(read(pair[0], &byte, 1), 0);
+    atl_stream_relay_free(&relay);
+    (void)close(pair[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +477,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_relay_that_is_cut_ends_the_other_but_not_as_complete, listens,
                                         done),
         cmocka_unit_test_setup_teardown(a_relay_waits_for_its_channel_and_can_be_called_off, listens, done),
+        cmocka_unit_test_setup_teardown(without_descriptors_a_relay_ends_at_once, listens, done),
     };
     (void)signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
