@@ -99,8 +99,9 @@ class Client(threading.Thread):
         node, memory = self.random.choice(("n1", "n2", "n3")), self.random.choice((32, 48, 64))
         template = f"local:vztmpl/{os.path.basename(guests.TEMPLATE)}"
         # A creation that fails takes away what it made, unless it cannot write: then a locked guest stays.
+        rootfs = self.random.choice(("local:0", "local:1"))  # a folder, an image
         self.attempt("create", vmid, lambda: self.rest().post(
-            f"/nodes/{node}/lxc", vmid=vmid, hostname=f"ct{vmid}", memory=memory, swap=0, rootfs="local:1", ostype="unmanaged",
+            f"/nodes/{node}/lxc", vmid=vmid, hostname=f"ct{vmid}", memory=memory, swap=0, rootfs=rootfs, ostype="unmanaged",
             ostemplate=template), {State(node, memory)}, {State(node, memory)})
 
     def only(self, vmid):
@@ -120,7 +121,8 @@ class Client(threading.Thread):
     def move(self, vmid):
         state = self.only(vmid)
         target = self.random.choice([n for n in ("n1", "n2", "n3") if n != state.node])
-        self.attempt("move", vmid, lambda: self.rest().post(f"/nodes/{state.node}/lxc/{vmid}/migrate", target=target, restart=1),
+        path = f"/nodes/{state.node}/lxc/{vmid}/migrate"
+        self.attempt("move", vmid, lambda: self.rest().post(path, target=target, restart=1),
                      {state._replace(node=target)}, {state._replace(node=target)})
 
     def remove(self, vmid):
