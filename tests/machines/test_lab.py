@@ -135,7 +135,7 @@ class Smoke(unittest.TestCase):
         self.units_are_well()
         self.answers_again()
         self.assertTrue(wait_until(180, lambda: self.running() == {VM: "running", CT: "running"}, 1), self.running())
-        tasks = {row["type"]: row for row in reversed(self.rest.get("/nodes/l1/tasks", limit=50))}
+        tasks = {row["type"]: row for row in reversed(self.rest.get("/nodes/l1/tasks", limit=50, source="all"))}
         self.assertLessEqual(tasks["vzstart"]["starttime"], tasks["qmstart"]["starttime"], tasks)
         self.assertEqual(tasks["stopall"]["status"], "OK", tasks)
         self.assertLessEqual(tasks["stopall"]["starttime"], tasks["vzstart"]["starttime"], tasks)
