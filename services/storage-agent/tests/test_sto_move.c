@@ -88,11 +88,11 @@ static void a_raw_volume_comes_whole_and_without_its_holes(void **state)
     struct bench *bench = *state;
     const receive_reply *reply = NULL;
     char *job = NULL;
-    shell(bench, "truncate -s 1G vz/images/100/vm-100-disk-0.raw &&"
-                 "for at in 0 100 1023; do head -c 1048576 /dev/urandom | dd status=none bs=1M seek=$at "
+    shell(bench, "truncate -s 128M vz/images/100/vm-100-disk-0.raw &&"
+                 "for at in 0 100 127; do head -c 1048576 /dev/urandom | dd status=none bs=1M seek=$at "
                  "conv=notrunc of=vz/images/100/vm-100-disk-0.raw; done");
     assert_atl_ok(receive(bench,
-                          RECEIVE(.format = (char[]){"raw"}, .size_bytes = 1 << 30,
+                          RECEIVE(.format = (char[]){"raw"}, .size_bytes = 128 << 20,
                                   .name = (char[]){"vm-100-disk-0.raw"}),
                           &reply),
                   &bench->err);
@@ -134,7 +134,7 @@ static void a_folder_comes_with_owners_modes_links_and_attributes(void **state)
     char *job = NULL;
     shell(bench, "mkdir -p vz/images/100/subvol-100-disk-0.subvol/etc/deep && cd vz/images/100/*.subvol &&"
                  "echo text >etc/file && ln etc/file etc/same && ln -s /nowhere etc/link && mkfifo pipe &&"
-                 "head -c 300000 /dev/urandom >etc/deep/data && truncate -s 1G sparse &&"
+                 "head -c 300000 /dev/urandom >etc/deep/data && truncate -s 64M sparse &&"
                  "chown 100000:100005 etc/deep etc/deep/data && chown 0:100008 etc/file &&"
                  "chmod 4755 etc/deep/data && chmod 2750 etc/deep && chmod 2711 etc/file &&"
                  "setfattr -n user.note -v kept etc/deep && setfattr -n security.capability"
