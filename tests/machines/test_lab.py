@@ -127,6 +127,8 @@ class Smoke(unittest.TestCase):
         self.answers_again()
         self.assertEqual(self.guest_pids(), before)
         now = self.shell(f"systemctl show {' '.join(UNITS)} -p ExecMainStartTimestampMonotonic")
+        profile = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+        self.assertEqual(self.shell(f"grep -c /run/atoll/qemu/ {profile}"), "1")
         self.assertFalse(set(starts.splitlines()) & set(now.splitlines()) - {""}, "a unit runs the old programs")
         self.assertTrue(wait_until(30, lambda: self.running() == {VM: "running", CT: "running"}, 0.5), self.running())
 

@@ -5,6 +5,7 @@
 #include "sto_bench.h"
 
 #include <openssl/sha.h>
+#include <poll.h>
 
 #include "core/parcel.h"
 #include "io/stream.h"
@@ -176,7 +177,7 @@ static void a_copy_keeps_to_its_limit_and_can_be_stopped(void **state)
     assert_atl_ok(receive(bench, RECEIVE(.format = (char[]){"raw"}, .size_bytes = 16 << 20), &reply),
                   &bench->err);
     assert_atl_ok(start_send(bench, "local:100/vm-100-disk-0.raw", reply->offer, 1024, &job), &bench->err);
-    (void)usleep(1500000);
+    (void)poll(NULL, 0, 1500);
     Atoll__Storage__V1__ImportWaitRequest look = ATOLL__STORAGE__V1__IMPORT_WAIT_REQUEST__INIT;
     const ProtobufCMessage *output = NULL;
     look.job = job;
