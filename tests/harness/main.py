@@ -16,7 +16,7 @@ BUDGET_MIN = {"checks": 10, "build": 6, "unit": 3, "purity": 1, "scenario": 1, "
               "bus": 2, "api": 2, "clients": 4, "docs": 3, "testbed": 10, "lab": 6, "bench": 5}
 LEVELS = list(BUDGET_MIN)
 BENCHES = ["bus", "codec", "store", "store-etcd", "http", "container", "node", "cluster",
-           "scale"]  # as tests/bench/run knows them
+           "migration", "scale"]  # as tests/bench/run knows them
 BENCHES_IN_CI = ["bus", "codec", "store"]
 HELP = """levels:
   checks     compilers without warnings, formatting, static analysis, spelling, sizes, layering
