@@ -495,7 +495,6 @@ static void part_close(void *self)
     for (size_t i = 0; i < part->guest_count; i++)
         release(part->guests[i]);
     free(part->guests);
-    free(part->cut_off);
     cmp_facts_close(&part->facts);
     part->driver->close(&part->host);
     free(part);

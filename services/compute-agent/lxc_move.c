@@ -317,11 +317,13 @@ static enum atl_code recover(struct lxc_moving *moving, struct atl_error *err)
 {
     struct lxc_work *work = moving->work;
     atl_task_log(work->task, "the migration %s was cut off", moving->spec->cut_off);
-    if (!lxc_move_noted(moving, moving->spec->cut_off))
-        return ATL_OK; /* it had touched nothing */
-    enum atl_code code = lxc_work_bus(work, err);
+    enum atl_code code = atl_task_note(work->task, "follows", moving->spec->cut_off, err);
+    if (code == ATL_OK)
+        code = lxc_work_bus(work, err);
     if (code != ATL_OK)
         return code;
+    if (!lxc_move_noted(moving, moving->spec->cut_off))
+        return ATL_OK;                 /* it had touched nothing */
     code = lxc_move_note(moving, err); /* if this one is killed, too */
     if (code != ATL_OK)
         return code;

@@ -3,7 +3,6 @@
  * (proto/atoll/lxc/v1/migrate.proto), and the task that puts things in order after a worker that was killed.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -145,27 +144,26 @@ static bool is_open(const struct lxc_part *part, uint32_t vmid)
     return lock != NULL && strcmp(lock, "migrate") == 0;
 }
 
-void lxc_moving_changed(struct lxc_part *part, const struct atl_task_info *info, uint32_t vmid)
+static bool ended_well(const struct atl_task_info *info)
 {
-    if (strcmp(info->parts.type, "vzmigrate") != 0 || strcmp(info->exit, "OK") == 0 ||
-        strncmp(info->exit, "WARNINGS", 8) == 0)
-        return;
-    if (part->swept) {
-        if (is_open(part, vmid))
-            recover(part, vmid, info->upid);
-        return;
-    }
-    part->cut_off = atl_realloc(part->cut_off, (part->cut_off_count + 1) * sizeof *part->cut_off);
-    struct lxc_cut_off *entry = &part->cut_off[part->cut_off_count++];
-    entry->vmid = vmid;
-    (void)atl_copy(entry->upid, sizeof entry->upid, info->upid); /* both are as long as a UPID may be */
+    return info->state == ATL_TASK_STOPPED &&
+           (strcmp(info->exit, "OK") == 0 || strncmp(info->exit, "WARNINGS", 8) == 0);
 }
 
-static bool has_notes(const struct lxc_part *part, const char *upid, struct atl_arena *arena)
+void lxc_moving_changed(struct lxc_part *part, const struct atl_task_info *info, uint32_t vmid)
 {
-    return access(
-               atl_arena_format(arena, "%s/tasks/compute-agent/%s/move", part->cmp->options.state_dir, upid),
-               F_OK) == 0;
+    /* What ends before the tree is known is found by the sweep. */
+    if (part->swept && strcmp(info->parts.type, "vzmigrate") == 0 && !ended_well(info) && is_open(part, vmid))
+        recover(part, vmid, info->upid);
+}
+
+/* What a task has noted, "" when it has not. */
+static const char *note_of(const struct lxc_part *part, const struct atl_task_info *info, const char *name,
+                           struct atl_arena *arena)
+{
+    return cmp_lxc_read(atl_arena_format(arena, "%s/tasks/compute-agent/%s/%s", part->cmp->options.state_dir,
+                                         info->upid, name),
+                        arena);
 }
 
 /* A container that is locked by a migration that nobody goes on with: its newest task that has noted
@@ -186,20 +184,58 @@ void lxc_moving_sweep(struct lxc_part *part, uint32_t vmid)
         if (infos[i].state != ATL_TASK_STOPPED)
             return;
     for (size_t i = 0; i < count; i++)
-        if (has_notes(part, infos[i].upid, &arena)) {
+        if (note_of(part, &infos[i], "move", &arena)[0] != '\0') {
             recover(part, vmid, infos[i].upid);
             return;
         }
 }
 
+struct tasks {
+    const struct lxc_part *part;
+    struct atl_arena *arena;
+    struct atl_task_info *infos;
+    size_t count;
+};
+
+static bool has_notes(const struct tasks *tasks, const struct atl_task_info *info)
+{
+    return note_of(tasks->part, info, "move", tasks->arena)[0] != '\0';
+}
+
+/* Does, did or will another task put things in order after this one? */
+static bool is_followed(const struct tasks *tasks, const struct atl_task_info *info)
+{
+    for (size_t i = 0; i < tasks->count; i++) {
+        const struct atl_task_info *other = &tasks->infos[i];
+        const char *follows = note_of(tasks->part, other, "follows", tasks->arena);
+        if (follows[0] != '\0') {
+            if (strcmp(follows, info->upid) == 0 &&
+                (other->state != ATL_TASK_STOPPED || ended_well(other) || has_notes(tasks, other)))
+                return true;
+        } else if (ended_well(other) && strcmp(other->parts.id, info->parts.id) == 0 &&
+                   other->parts.start >= info->parts.start) {
+            return true; /* it has moved since */
+        }
+    }
+    return false;
+}
+
+/* Containers that were handed over by a worker that came no further: their files are the targets'. */
 void lxc_moving_sweep_rest(struct lxc_part *part)
 {
-    for (size_t i = 0; i < part->cut_off_count; i++)
-        if (cmp_config_file(part->cmp, "lxc", part->cut_off[i].vmid) == NULL) /* else it was seen to above */
-            recover(part, part->cut_off[i].vmid, part->cut_off[i].upid);
-    free(part->cut_off);
-    part->cut_off = NULL;
-    part->cut_off_count = 0;
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    struct tasks tasks = {.part = part, .arena = &arena};
+    const struct atl_upid_filter filter = {.type = "vzmigrate"};
+    size_t total = 0;
+    atl_task_list(part->cmp->reader, &filter, &arena, &tasks.infos, &tasks.count, &total);
+    for (size_t i = 0; i < tasks.count; i++) {
+        const struct atl_task_info *info = &tasks.infos[i];
+        uint64_t vmid = cmp_ct_number(info->parts.id);
+        if (vmid != UINT64_MAX && strncmp(info->exit, "interrupted:", 12) == 0 &&
+            cmp_config_file(part->cmp, "lxc", (uint32_t)vmid) == NULL && has_notes(&tasks, info) &&
+            !is_followed(&tasks, info))
+            recover(part, (uint32_t)vmid, info->upid);
+    }
 }
 
 /* --- the target -------------------------------------------------------------------------------------------

@@ -35,14 +35,6 @@ struct lxc_part {
     struct lxc_starting *starting; /* with the node: being prepared */
     char start_program[320];
     bool swept; /* leftovers of creations and migrations were looked for */
-    /* Migrations that were found cut off before that. */
-    struct lxc_cut_off *cut_off;
-    size_t cut_off_count;
-};
-
-struct lxc_cut_off {
-    uint32_t vmid;
-    char upid[ATL_UPID_MAX];
 };
 
 /* Looks whether the container runs and remembers it. NULL: it does not. */
@@ -98,7 +90,7 @@ void lxc_begin_close(struct lxc_part *part);
 void lxc_moving_serve(struct lxc_part *part);
 void lxc_moving_changed(struct lxc_part *part, const struct atl_task_info *info, uint32_t vmid);
 void lxc_moving_sweep(struct lxc_part *part, uint32_t vmid);
-/* Those whose tasks were found cut off before the tree was known. */
+/* Those that have no file here any more. */
 void lxc_moving_sweep_rest(struct lxc_part *part);
 void lxc_migrate(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void lxc_migrate_precondition(struct atl_request *request, const ProtobufCMessage *input, void *user);
