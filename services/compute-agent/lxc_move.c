@@ -366,10 +366,10 @@ enum atl_code lxc_task_migrate(struct atl_task *task, const uint8_t *spec, size_
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
     struct lxc_moving moving = {.work = &work};
     enum atl_code code = lxc_work_init(&work, task, spec, size, err);
-    if (code == ATL_OK && work.spec->move == NULL)
-        code = atl_fail(err, ATL_E_INTERNAL, NULL, "the task's order cannot be read");
     if (code != ATL_OK)
         return code;
+    if (work.spec->move == NULL)
+        return atl_fail(err, ATL_E_INTERNAL, NULL, "the task's order cannot be read");
     moving.spec = work.spec->move;
     moving.target = moving.spec->target;
     moving.handover = (struct cmp_handover){.task = task, .arena = &work.arena, .locked = is_locked};
