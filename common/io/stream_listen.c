@@ -273,7 +273,7 @@ enum atl_code atl_stream_accept_until(struct atl_stream_server *server, const st
                                       char ret_channel[ATL_STREAM_CHANNEL_MAX + 1], struct atl_error *err)
 {
     for (;;) {
-        struct pollfd fds[GUESTS_MAX + 2];
+        struct pollfd fds[GUESTS_MAX + 2] = {0};
         enum atl_code code = wait_for_some(server, wait, fds, err);
         if (code != ATL_OK)
             return code;
