@@ -16,8 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = atl_arena_strndup(&arena, (const char *)data, size);
     if (cmp_file_read(text, size, &arena, &file, NULL) != ATL_OK)
         return 0;
-    const struct cmp_volume volumes[] = {{"scsi0", "/srv/a.qcow2", "qcow2", false, false},
-                                         {"ide2", "/srv/b'<.iso", "raw", false, true}};
+    const struct cmp_volume volumes[] = {
+        {.name = "scsi0", .path = "/srv/a.qcow2", .format = "qcow2", .shared = size % 3 == 0},
+        {.name = "ide2", .path = "/srv/b'<.iso", .format = "raw", .no_direct = true}};
     const struct cmp_machine machine = {.accel = size % 2 == 0 ? "kvm" : "tcg",
                                         .emulator = "/usr/bin/qemu-system-x86_64",
                                         .run_dir = "/run/atoll/qemu/100",
