@@ -18,7 +18,7 @@ from test_nemesis import Nemesis as Faults
 from testbed import ApiError, Testbed, guests, wait_until
 from rest import TaskError
 
-SECONDS = float(os.environ.get("ATL_NEMESIS_SECONDS", "45"))
+SECONDS = float(os.environ.get("ATL_NEMESIS_SECONDS", "120" if os.environ.get("ATL_FULL") else "32"))
 CLIENTS_PER_NODE = 2
 GUESTS_PER_CLIENT = 3
 # What a guest may be: where it is, its memory in MiB; ABSENT: it is not there.

@@ -15,7 +15,7 @@ import unittest
 from linear import UNKNOWN, Op, check
 from testbed import NodeError, Testbed, wait_until
 
-SECONDS = float(os.environ.get("ATL_NEMESIS_SECONDS", "50"))
+SECONDS = float(os.environ.get("ATL_NEMESIS_SECONDS", "120" if os.environ.get("ATL_FULL") else "32"))
 KEYS = [f".state/nemesis/{i}" for i in range(4)]
 # Said before anything was sent: what was to be written must never be seen.
 REFUSALS = ("has no quorum",)
