@@ -20,20 +20,24 @@ void cmp_handover_init(struct cmp_handover *handover, const char *folder, const 
                    folder, vmid);
 }
 
+static enum atl_code send_txn(const struct cmp_handover *handover, const struct atl_txn *txn,
+                              struct atl_error *err)
+{
+    struct atl_bus *bus = NULL;
+    struct atl_revision now;
+    enum atl_code code = atl_task_bus(handover->task, &bus, err);
+    return code == ATL_OK ? atl_txn_send_wait(bus, txn, write_within, &now, err) : code;
+}
+
 enum atl_code cmp_handover_commit(const struct cmp_handover *handover, struct atl_revision revision,
                                   const struct atl_buf *text, struct atl_error *err)
 {
     ATL_TXN_AT_EXIT struct atl_txn txn;
-    struct atl_bus *bus = NULL;
-    struct atl_revision now;
-    enum atl_code code = atl_task_bus(handover->task, &bus, err);
-    if (code != ATL_OK)
-        return code;
     atl_txn_init(&txn);
     atl_txn_compare(&txn, handover->source, revision);
     atl_txn_rename(&txn, handover->source, handover->target);
     atl_txn_put(&txn, handover->target, text->data, text->length);
-    return atl_txn_send_wait(bus, &txn, write_within, &now, err);
+    return send_txn(handover, &txn, err);
 }
 
 /* As the tree has it now, past any copy. */
@@ -73,15 +77,10 @@ static enum atl_code write_anew(const struct cmp_handover *handover, const struc
                                 struct atl_error *err)
 {
     ATL_TXN_AT_EXIT struct atl_txn txn;
-    struct atl_bus *bus = NULL;
-    struct atl_revision now;
-    enum atl_code code = atl_task_bus(handover->task, &bus, err);
-    if (code != ATL_OK)
-        return code;
     atl_txn_init(&txn);
     atl_txn_compare(&txn, handover->source, file->revision);
     atl_txn_put(&txn, handover->source, file->bytes, file->size);
-    return atl_txn_send_wait(bus, &txn, write_within, &now, err);
+    return send_txn(handover, &txn, err);
 }
 
 /* One look; ATL_OK: *ret_side is known, and stays so. */

@@ -188,6 +188,16 @@ static enum atl_code choose_for(struct choice *choice, const char *vms, const ch
     return code;
 }
 
+/* Those of this node that the user may start and stop; false: the request is refused. */
+static bool choose_own(struct choice *choice, const char *node, const char *vms)
+{
+    struct atl_error error = {0};
+    if (need_own(choice, node, &error) == ATL_OK && choose_for(choice, vms, may_power, &error) == ATL_OK)
+        return true;
+    refuse(choice, &error);
+    return false;
+}
+
 /* --- start, stop, suspend --------------------------------------------------------------------------------
  */
 
@@ -201,17 +211,13 @@ void node_start_all(struct atl_request *request, const ProtobufCMessage *input, 
 {
     const Atoll__Node__V1__StartAllRequest *in = (const Atoll__Node__V1__StartAllRequest *)input;
     struct choice *choice = atl_arena_new(atl_request_arena(request), struct choice);
-    struct atl_error error = {0};
     size_t count = 0;
     init(choice, request, user, "start");
     choice->type = "startall";
     if (in->has_max_workers)
         choice->spec.workers = in->max_workers;
-    if (need_own(choice, in->node, &error) != ATL_OK ||
-        choose_for(choice, in->vms, may_power, &error) != ATL_OK) {
-        refuse(choice, &error);
+    if (!choose_own(choice, in->node, in->vms))
         return;
-    }
     choice->spec.force_stop = in->has_force && in->force; /* those that do not start with the node, too */
     const struct cmp_startup *list = in_order(choice, starts_with_node, &count);
     uint32_t group = 0;
@@ -234,17 +240,13 @@ void node_stop_all(struct atl_request *request, const ProtobufCMessage *input, v
 {
     const Atoll__Node__V1__StopAllRequest *in = (const Atoll__Node__V1__StopAllRequest *)input;
     struct choice *choice = atl_arena_new(atl_request_arena(request), struct choice);
-    struct atl_error error = {0};
     size_t left = 0;
     init(choice, request, user, "stop");
     choice->type = "stopall";
     if (in->has_max_workers)
         choice->spec.workers = in->max_workers;
-    if (need_own(choice, in->node, &error) != ATL_OK ||
-        choose_for(choice, in->vms, may_power, &error) != ATL_OK) {
-        refuse(choice, &error);
+    if (!choose_own(choice, in->node, in->vms))
         return;
-    }
     choice->spec.has_force_stop = choice->spec.has_timeout_s = true;
     choice->spec.force_stop = !in->has_force_stop || in->force_stop;
     choice->spec.timeout_s = in->has_timeout ? in->timeout : CMP_DOWN_DEFAULT_S;
@@ -264,16 +266,12 @@ void node_suspend_all(struct atl_request *request, const ProtobufCMessage *input
 {
     const Atoll__Node__V1__SuspendAllRequest *in = (const Atoll__Node__V1__SuspendAllRequest *)input;
     struct choice *choice = atl_arena_new(atl_request_arena(request), struct choice);
-    struct atl_error error = {0};
     init(choice, request, user, "suspend");
     choice->type = "suspendall";
     if (in->has_max_workers)
         choice->spec.workers = in->max_workers;
-    if (need_own(choice, in->node, &error) != ATL_OK ||
-        choose_for(choice, in->vms, may_power, &error) != ATL_OK) {
-        refuse(choice, &error);
+    if (!choose_own(choice, in->node, in->vms))
         return;
-    }
     for (size_t i = 0; i < choice->count; i++)
         if (choice->guests[i].running && strcmp(choice->guests[i].row->type, "qemu") == 0)
             (void)add_item(choice, &choice->guests[i], 0); /* nothing more to say of it */

@@ -280,32 +280,30 @@ static enum atl_code lv_agent(void *self, uint32_t vmid, const char *command, in
     return ATL_OK;
 }
 
-static enum atl_code lv_monitor(void *self, uint32_t vmid, const char *command, char **ret_answer,
-                                struct atl_error *err)
+static enum atl_code monitor_command(void *self, uint32_t vmid, const char *command, unsigned int flags,
+                                     char **ret_answer, struct atl_error *err)
 {
     DOMAIN_FREE_AT_EXIT virDomainPtr domain = NULL;
     char *answer = NULL;
     enum atl_code code = find_domain(self, vmid, &domain, err);
     if (code != ATL_OK)
         return code;
-    if (virDomainQemuMonitorCommand(domain, command, &answer, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP) < 0)
+    if (virDomainQemuMonitorCommand(domain, command, &answer, flags) < 0)
         return lv_fail(err, "monitor");
     *ret_answer = answer;
     return ATL_OK;
 }
 
+static enum atl_code lv_monitor(void *self, uint32_t vmid, const char *command, char **ret_answer,
+                                struct atl_error *err)
+{
+    return monitor_command(self, vmid, command, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP, ret_answer, err);
+}
+
 static enum atl_code lv_qmp(void *self, uint32_t vmid, const char *command, char **ret_answer,
                             struct atl_error *err)
 {
-    DOMAIN_FREE_AT_EXIT virDomainPtr domain = NULL;
-    char *answer = NULL;
-    enum atl_code code = find_domain(self, vmid, &domain, err);
-    if (code != ATL_OK)
-        return code;
-    if (virDomainQemuMonitorCommand(domain, command, &answer, VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT) < 0)
-        return lv_fail(err, "monitor");
-    *ret_answer = answer;
-    return ATL_OK;
+    return monitor_command(self, vmid, command, VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT, ret_answer, err);
 }
 
 static enum atl_code lv_domain(void *self, uint32_t vmid, char **ret_xml, struct atl_error *err)

@@ -186,11 +186,8 @@ enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name, enum
                            name);
 }
 
-pid_t cfg_slot_pid(const struct cfg_place *place, const char *name)
+pid_t cfg_read_pid(const char *path)
 {
-    if (place->supervisor == NULL)
-        return 0;
-    char *path ATL_FREE_AT_EXIT = atl_format("%s/%s/supervise/pid", place->supervisor, name);
     FILE *file = fopen(path, "re");
     int pid = 0;
     if (file == NULL)
@@ -199,6 +196,14 @@ pid_t cfg_slot_pid(const struct cfg_place *place, const char *name)
         pid = 0;
     (void)fclose(file);
     return pid;
+}
+
+pid_t cfg_slot_pid(const struct cfg_place *place, const char *name)
+{
+    if (place->supervisor == NULL)
+        return 0;
+    char *path ATL_FREE_AT_EXIT = atl_format("%s/%s/supervise/pid", place->supervisor, name);
+    return cfg_read_pid(path);
 }
 
 enum atl_code cfg_place_leave(const struct cfg_place *place, const char *why, struct atl_error *err)

@@ -53,6 +53,8 @@ ATL_MUST_CHECK enum atl_code cfg_slot_set(const struct cfg_place *place, const c
                                           enum cfg_slot_wish wish, struct atl_error *err);
 /* Has this node an etcd of its own? (voter.c) */
 bool cfg_place_votes(const struct cfg_place *place);
+/* The number in a file of that kind; 0: there is none. */
+pid_t cfg_read_pid(const char *path);
 /* Its process now; 0: none, or only systemd knows. */
 pid_t cfg_slot_pid(const struct cfg_place *place, const char *name);
 

@@ -122,13 +122,7 @@ enum cfg_etcd_state cfg_work_wait_etcd(struct cfg_work *work, atl_ns timeout)
 static pid_t ready_pid(const struct cfg_work *work)
 {
     char *path ATL_FREE_AT_EXIT = atl_format("%s/config-store.ready", work->spec->run_dir);
-    FILE *file = fopen(path, "re");
-    int pid = 0;
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%d", &pid) != 1)
-        pid = 0;
-    (void)fclose(file);
+    pid_t pid = cfg_read_pid(path);
     return pid > 0 && kill(pid, 0) == 0 ? pid : 0;
 }
 
