@@ -18,6 +18,7 @@
 
 #include "atoll/bus/v1/bus.pb-c.h"
 #include "atoll/store/v1/directory.pb-c.h"
+#include "bench.h"
 #include "common/tests/bus_contract.h"
 #include "io/bus.h"
 #include "io/directory.h"
@@ -26,13 +27,6 @@ extern char **environ;
 
 enum { PAYLOAD = 200, WARM = 2000, SLICES = 20, PIPELINED = 64 };
 
-static int compare(const void *left, const void *right)
-{
-    const double *a = left;
-    const double *b = right;
-    return (*a > *b) - (*a < *b);
-}
-
 struct result {
     double p50;
     double p99;
@@ -40,7 +34,7 @@ struct result {
 
 static struct result percentiles(double *samples, size_t count)
 {
-    qsort(samples, count, sizeof *samples, compare);
+    qsort(samples, count, sizeof *samples, bench_compare);
     return (struct result){.p50 = samples[count / 2], .p99 = samples[count * 99 / 100]};
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench.h"
 #include "etcd/etcd.h"
 #include "etcd/etcd.pb-c.h"
 
@@ -22,13 +23,6 @@ static void on_put(const struct atl_etcd_answer *answer, void *user)
     *(bool *)user = true;
 }
 
-static int compare(const void *left, const void *right)
-{
-    const double *a = left;
-    const double *b = right;
-    return (*a > *b) - (*a < *b);
-}
-
 static double put(struct atl_loop *loop, struct atl_grpc *channel)
 {
     static uint8_t key[] = "bench/bare";
@@ -41,7 +35,7 @@ static double put(struct atl_loop *loop, struct atl_grpc *channel)
     (void)atl_etcd_call(channel, ATL_ETCD_PUT, &request.base, 10 * ATL_SECOND, on_put, &done);
     while (!done)
         atl_loop_step(loop, -1);
-    return (double)(atl_clock_monotonic() - start) / 1000.0;
+    return bench_since(start);
 }
 
 int main(int argc, char **argv)
@@ -66,8 +60,7 @@ int main(int argc, char **argv)
     (void)put(loop, channel);
     for (size_t i = 0; i < count; i++)
         samples[i] = put(loop, channel);
-    qsort(samples, count, sizeof *samples, compare);
-    (void)printf("%.1f\n", samples[count / 2]);
+    (void)printf("%.1f\n", bench_median(samples, count));
     free(samples);
     atl_grpc_free(&channel);
     atl_loop_free(loop);

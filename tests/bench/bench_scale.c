@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "bench.h"
 #include "etcd_rig.h"
 
 #include "atoll/cluster/v1/cluster.atl.h"
@@ -41,28 +42,13 @@ static size_t guest_count;
 
 extern char **environ;
 
-static void must(enum atl_code code, const struct atl_error *err)
-{
-    if (code == ATL_OK)
-        return;
-    (void)fprintf(stderr, "bench_scale: %s: %s\n", atl_code_to_text(code), err->text);
-    exit(EXIT_FAILURE);
-}
-
-static int compare(const void *left, const void *right)
-{
-    const double *a = left;
-    const double *b = right;
-    return (*a > *b) - (*a < *b);
-}
-
 /* --- the nodes --- */
 
 static void send_txn(struct atl_bus *bus, struct atl_txn *txn)
 {
     struct atl_error err = {0};
     struct atl_revision after;
-    must(atl_txn_send_wait(bus, txn, 0, &after, &err), &err);
+    bench_must(atl_txn_send_wait(bus, txn, 0, &after, &err), &err);
 }
 
 static void write_directory(struct atl_bus *bus)
@@ -150,9 +136,9 @@ static void take_root(struct node *node)
     Atoll__Store__V1__LocalAssertionRequest input = ATOLL__STORE__V1__LOCAL_ASSERTION_REQUEST__INIT;
     const void *output = NULL;
     struct atl_error err = {0};
-    must(cfg_fixture_call(&node->f, node->f.cli, &atl_rpc_store_v1_Identity_LocalAssertion, &input, NULL,
-                          &output, &err),
-         &err);
+    bench_must(cfg_fixture_call(&node->f, node->f.cli, &atl_rpc_store_v1_Identity_LocalAssertion, &input,
+                                NULL, &output, &err),
+               &err);
     const Atoll__Bus__V1__SignedAssertion *assertion =
         ((const Atoll__Store__V1__AuthenticateReply *)output)->assertion;
     size_t size = atoll__bus__v1__signed_assertion__get_packed_size(assertion);
@@ -172,9 +158,9 @@ static const Atoll__Cluster__V1__ListResourcesReply *resources(struct node *node
     struct atl_error err = {0};
     atl_arena_reset(&node->f.arena);
     input.type = copy;
-    must(cfg_fixture_call(&node->f, node->f.cli, &atl_rpc_cluster_v1_Cluster_ListResources, &input,
-                          &node->root, &output, &err),
-         &err);
+    bench_must(cfg_fixture_call(&node->f, node->f.cli, &atl_rpc_cluster_v1_Cluster_ListResources, &input,
+                                &node->root, &output, &err),
+               &err);
     return output;
 }
 
@@ -220,13 +206,13 @@ struct spread {
 
 static struct spread spread_of(double samples[ROUNDS])
 {
-    qsort(samples, ROUNDS, sizeof *samples, compare);
+    qsort(samples, ROUNDS, sizeof *samples, bench_compare);
     return (struct spread){samples[ROUNDS / 2], samples[ROUNDS - 1]};
 }
 
 static double since(atl_ns start)
 {
-    return (double)(atl_clock_monotonic() - start) / (double)ATL_MS;
+    return bench_since(start) / 1000;
 }
 
 /* A file, from the request on one node to the copies that follow each of the nodes. */
@@ -277,9 +263,9 @@ static struct spread bench_status(void)
         push.n_storage = 1;
         push.storage = rows;
         atl_ns start = atl_clock_monotonic();
-        must(cfg_fixture_call(&from->f, from->f.storage, &atl_rpc_store_v1_Status_Push, &push, NULL, NULL,
-                              &err),
-             &err);
+        bench_must(cfg_fixture_call(&from->f, from->f.storage, &atl_rpc_store_v1_Status_Push, &push, NULL,
+                                    NULL, &err),
+                   &err);
         for (size_t i = 0; i < node_count;)
             i += storage_used(&nodes[i], from->name) == row.disk;
         samples[round] = since(start);

@@ -17,6 +17,7 @@
 #include "atoll/store/v1/identity.atl.h"
 #include "atoll/store/v1/status.atl.h"
 #include "atoll/store/v1/store.atl.h"
+#include "bench.h"
 #include "cfg_fixture.h"
 #include "drivers/engine.h"
 #include "io/bus_internal.h"
@@ -26,32 +27,6 @@
 enum { WRITES = 2000, GUESTS = 10000, LISTS = 50, PIPELINED = 64, CONTENT = 1024, PER_TXN = 100 };
 
 static struct cfg_fixture f;
-
-static int compare(const void *left, const void *right)
-{
-    const double *a = left;
-    const double *b = right;
-    return (*a > *b) - (*a < *b);
-}
-
-static double median(double *samples, size_t count)
-{
-    qsort(samples, count, sizeof *samples, compare);
-    return samples[count / 2];
-}
-
-static double since(atl_ns start)
-{
-    return (double)(atl_clock_monotonic() - start) / 1000.0;
-}
-
-static void must(enum atl_code code, const struct atl_error *err)
-{
-    if (code == ATL_OK)
-        return;
-    (void)fprintf(stderr, "bench_store: %s: %s\n", atl_code_to_text(code), err->text);
-    exit(EXIT_FAILURE);
-}
 
 /* --- writes
  * ------------------------------------------------------------------------------------------------- */
@@ -71,9 +46,9 @@ static void *open_engine(void)
     const struct cfg_engine_options options = {.state_dir = dir};
     void *engine = NULL;
     struct atl_error err = {0};
-    must(cfg_engine_sqlite.open(&options, &engine, &err), &err);
+    bench_must(cfg_engine_sqlite.open(&options, &engine, &err), &err);
     const struct cfg_engine_sink sink = {.revision = ignore_revision};
-    must(cfg_engine_sqlite.load(engine, &sink, &err), &err);
+    bench_must(cfg_engine_sqlite.load(engine, &sink, &err), &err);
     return engine;
 }
 
@@ -90,8 +65,8 @@ static double bare_write(void *engine, size_t i)
         .changes = &change, .change_count = 1, .requests = &request, .request_count = 1, .number = i + 1};
     struct atl_error err = {0};
     atl_ns start = atl_clock_monotonic();
-    must(cfg_engine_sqlite.commit(engine, &commit, &err), &err);
-    return since(start);
+    bench_must(cfg_engine_sqlite.commit(engine, &commit, &err), &err);
+    return bench_since(start);
 }
 
 static void prepare_write(struct atl_txn *txn)
@@ -106,8 +81,8 @@ static double call_once(const struct atl_rpc *rpc, const void *input, const stru
 {
     struct atl_error err = {0};
     atl_ns start = atl_clock_monotonic();
-    must(cfg_fixture_call(&f, f.cli, rpc, input, options, NULL, &err), &err);
-    double took = since(start);
+    bench_must(cfg_fixture_call(&f, f.cli, rpc, input, options, NULL, &err), &err);
+    double took = bench_since(start);
     atl_arena_reset(&f.arena);
     return took;
 }
@@ -136,7 +111,7 @@ static void bench_turns(size_t rounds, double ret_medians[KINDS])
     }
     cfg_engine_sqlite.close(engine);
     for (size_t kind = 0; kind < KINDS; kind++) {
-        ret_medians[kind] = median(samples[kind], rounds);
+        ret_medians[kind] = bench_median(samples[kind], rounds);
         free(samples[kind]);
     }
 }
@@ -150,7 +125,7 @@ struct pipeline {
 static void on_written(const struct atl_reply *reply, void *user)
 {
     struct pipeline *pipeline = user;
-    must(reply->code, &reply->error);
+    bench_must(reply->code, &reply->error);
     pipeline->flying--;
     if (pipeline->left == 0)
         return;
@@ -171,7 +146,7 @@ static double bench_pipeline(size_t writes)
                            &pipeline);
     while (pipeline.flying > 0)
         atl_loop_step(f.loop, -1);
-    double each = since(start) / (double)writes;
+    double each = bench_since(start) / (double)writes;
     atl_txn_done(&pipeline.txn);
     return each;
 }
@@ -192,7 +167,7 @@ static void make_guests(void)
             (void)snprintf(text, sizeof text, "name: guest-%u\nmemory: 512\n", i);
             atl_txn_put(&txn, path, text, strlen(text));
         }
-        must(atl_txn_send_wait(f.cli, &txn, 0, NULL, &err), &err);
+        bench_must(atl_txn_send_wait(f.cli, &txn, 0, NULL, &err), &err);
     }
 }
 
@@ -227,7 +202,7 @@ static void push_status(void)
     push.has_full = push.full = 1;
     push.n_guest = GUESTS;
     push.guest = list;
-    must(cfg_fixture_call(&f, f.compute, &atl_rpc_store_v1_Status_Push, &push, NULL, NULL, &err), &err);
+    bench_must(cfg_fixture_call(&f, f.compute, &atl_rpc_store_v1_Status_Push, &push, NULL, NULL, &err), &err);
 }
 
 /* Milliseconds of one list, asked over the bus and turned into JSON as the gateway does. */
@@ -241,13 +216,13 @@ static double bench_list(const struct atl_call_options *options, double *samples
         const void *output = NULL;
         atl_buf_reset(&json);
         atl_ns start = atl_clock_monotonic();
-        must(cfg_fixture_call(&f, f.cli, rpc, &input, options, &output, &err), &err);
+        bench_must(cfg_fixture_call(&f, f.cli, rpc, &input, options, &output, &err), &err);
         atl_json_encode(rpc->output, output, &json, NULL);
-        samples[i] = since(start) / 1000.0;
+        samples[i] = bench_since(start) / 1000.0;
         atl_arena_reset(&f.arena);
     }
     *ret_bytes = json.length;
-    return median(samples, LISTS);
+    return bench_median(samples, LISTS);
 }
 
 static struct atl_call_options pack_assertion(const Atoll__Bus__V1__SignedAssertion *assertion,
@@ -264,8 +239,9 @@ static struct atl_call_options root_assertion(struct atl_arena *keep)
     Atoll__Store__V1__LocalAssertionRequest input = ATOLL__STORE__V1__LOCAL_ASSERTION_REQUEST__INIT;
     const void *output = NULL;
     struct atl_error err = {0};
-    must(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Identity_LocalAssertion, &input, NULL, &output, &err),
-         &err);
+    bench_must(
+        cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Identity_LocalAssertion, &input, NULL, &output, &err),
+        &err);
     return pack_assertion(((const Atoll__Store__V1__AuthenticateReply *)output)->assertion, keep);
 }
 
@@ -282,21 +258,24 @@ static struct atl_call_options user_assertion(struct atl_arena *keep)
     struct atl_error err = {0};
     atl_txn_init(&txn);
     atl_txn_put(&txn, "user.cfg", text.data, text.length);
-    must(atl_txn_send_wait(f.cli, &txn, 0, NULL, &err), &err);
+    bench_must(atl_txn_send_wait(f.cli, &txn, 0, NULL, &err), &err);
     Atoll__Store__V1__SetPasswordRequest set = ATOLL__STORE__V1__SET_PASSWORD_REQUEST__INIT;
     set.userid = user;
     set.password = password;
-    must(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Identity_SetPassword, &set, NULL, NULL, &err), &err);
+    bench_must(cfg_fixture_call(&f, f.cli, &atl_rpc_store_v1_Identity_SetPassword, &set, NULL, NULL, &err),
+               &err);
     Atoll__Access__V1__LoginRequest login = ATOLL__ACCESS__V1__LOGIN_REQUEST__INIT;
     login.username = user;
     login.password = password;
     const void *output = NULL;
-    must(cfg_fixture_call(&f, f.gateway, &atl_rpc_access_v1_Access_Login, &login, NULL, &output, &err), &err);
+    bench_must(cfg_fixture_call(&f, f.gateway, &atl_rpc_access_v1_Access_Login, &login, NULL, &output, &err),
+               &err);
     Atoll__Store__V1__AuthenticateRequest who = ATOLL__STORE__V1__AUTHENTICATE_REQUEST__INIT;
     who.ticket = ((const Atoll__Access__V1__LoginReply *)output)->ticket;
     who.has_write = 1;
-    must(cfg_fixture_call(&f, f.gateway, &atl_rpc_store_v1_Identity_Authenticate, &who, NULL, &output, &err),
-         &err);
+    bench_must(
+        cfg_fixture_call(&f, f.gateway, &atl_rpc_store_v1_Identity_Authenticate, &who, NULL, &output, &err),
+        &err);
     return pack_assertion(((const Atoll__Store__V1__AuthenticateReply *)output)->assertion, keep);
 }
 

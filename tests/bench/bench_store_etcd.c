@@ -5,6 +5,7 @@
  *
  * usage: bench_store_etcd [WRITES]
  */
+#include "bench.h"
 #include "etcd_rig.h"
 
 #include "atoll/bus/v1/bus.atl.h"
@@ -22,35 +23,9 @@ static struct rig rig;
 static struct cfg_fixture f;
 static struct atl_grpc *channel;
 
-static int compare(const void *left, const void *right)
-{
-    const double *a = left;
-    const double *b = right;
-    return (*a > *b) - (*a < *b);
-}
-
-static double median(double *samples, size_t count)
-{
-    qsort(samples, count, sizeof *samples, compare);
-    return samples[count / 2];
-}
-
-static double since(atl_ns start)
-{
-    return (double)(atl_clock_monotonic() - start) / 1000.0;
-}
-
-static void must(enum atl_code code, const struct atl_error *err)
-{
-    if (code == ATL_OK)
-        return;
-    (void)fprintf(stderr, "bench_store_etcd: %s: %s\n", atl_code_to_text(code), err->text);
-    exit(EXIT_FAILURE);
-}
-
 static void on_txn(const struct atl_etcd_answer *answer, void *user)
 {
-    must(answer->code, &answer->error);
+    bench_must(answer->code, &answer->error);
     *(bool *)user = true;
 }
 
@@ -75,15 +50,15 @@ static double bare_write(size_t i)
     (void)atl_etcd_call(channel, ATL_ETCD_TXN, &txn.request.base, 10 * ATL_SECOND, on_txn, &done);
     while (!done)
         atl_loop_step(rig.loop, -1);
-    return since(start);
+    return bench_since(start);
 }
 
 static double call_once(const struct atl_rpc *rpc, const void *input, const struct atl_call_options *options)
 {
     struct atl_error err = {0};
     atl_ns start = atl_clock_monotonic();
-    must(cfg_fixture_call(&f, f.cli, rpc, input, options, NULL, &err), &err);
-    double took = since(start);
+    bench_must(cfg_fixture_call(&f, f.cli, rpc, input, options, NULL, &err), &err);
+    double took = bench_since(start);
     atl_arena_reset(&f.arena);
     return took;
 }
@@ -111,7 +86,7 @@ static void bench_turns(size_t rounds, double medians[KINDS])
         samples[READ][i] = call_once(&atl_rpc_store_v1_Store_Get, &get, NULL);
     }
     for (size_t kind = 0; kind < KINDS; kind++) {
-        medians[kind] = median(samples[kind], rounds);
+        medians[kind] = bench_median(samples[kind], rounds);
         free(samples[kind]);
     }
 }
@@ -125,7 +100,7 @@ static void bench_members(const char *name, size_t members, bool tls, size_t rou
     const char *endpoint = rig.endpoints[members > 1 ? (etcd_fixture_leader(rig.etcd) + 1) % members : 0];
     const struct atl_grpc_options options = {
         .loop = rig.loop, .endpoints = &endpoint, .endpoint_count = 1, .tls = rig.shared.tls, .seed = 1};
-    must(atl_grpc_new(&options, &channel, &err), &err);
+    bench_must(atl_grpc_new(&options, &channel, &err), &err);
     cfg_fixture_init(&f);
     const char *words[CFG_FIXTURE_OPTIONS] = {"--engine", "etcd", "--etcd", endpoint};
     if (tls) {

@@ -15,11 +15,9 @@ import time
 import unittest
 
 from test_nemesis import Nemesis as Faults
-from testbed import ApiError, Testbed, guests, wait_until
+from testbed import ApiError, guests, wait_until
 from rest import TaskError
 
-SECONDS = float(os.environ.get("ATL_NEMESIS_SECONDS", "120" if os.environ.get("ATL_FULL") else "32"))
-CLIENTS_PER_NODE = 2
 GUESTS_PER_CLIENT = 3
 # What a guest may be: where it is, its memory in MiB; ABSENT: it is not there.
 State = collections.namedtuple("State", "node memory")
@@ -136,11 +134,7 @@ class Guests(Faults):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        guests.make_images(None, None)
-        cls.testbed.rest(1).post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,vztmpl")
-        for which in (1, 2, 3):
-            rest = cls.testbed.rest(which)
-            rest.wait(rest.upload(f"n{which}", "local", "vztmpl", guests.TEMPLATE, lambda *_: None))
+        cls.testbed.give_images()
 
     def faults(self):
         found = super().faults()
@@ -190,25 +184,7 @@ class Guests(Faults):
     test_what_clients_saw_has_an_order = None  # that is test_nemesis.py
 
     def test_guests_are_as_was_answered(self):
-        chooser = random.Random(self.seed)
-        clients = [Client(self.testbed, which, 10 * which + i, self.seed + 10 * which + i)
-                   for which in (1, 2, 3) for i in range(CLIENTS_PER_NODE)]
-        for client in clients:
-            client.start()
-        end, done = time.monotonic() + SECONDS, []
-        faults = self.faults()
-        chooser.shuffle(faults)
-        while time.monotonic() < end and faults:
-            what, begin, undo = faults.pop()
-            time.sleep(chooser.uniform(1, 2.5))
-            begin()
-            time.sleep(chooser.uniform(1, 5))
-            undo()
-            done.append(what)
-        for client in clients:
-            client.ended.set()
-        for client in clients:
-            client.join(120)
+        clients, done = self.under_faults(Client, (1, 2.5), 120)
         counts = sum((client.counts for client in clients), collections.Counter())
         print(f"faults: {', '.join(done)}\n{dict(sorted(counts.items()))}", file=sys.stderr)
         for why, count in sum((client.why for client in clients), collections.Counter()).most_common(8):

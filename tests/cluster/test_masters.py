@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from testbed import ApiError, Testbed, guests, wait_until
+from testbed import ApiError, Testbed, wait_until
 
 
 class Masters(unittest.TestCase):
@@ -18,11 +18,7 @@ class Masters(unittest.TestCase):
         cls.addClassCleanup(cls.testbed.down)
         cls.testbed.up(3)
         cls.testbed.make_cluster()
-        guests.make_images(None, None)
-        cls.rest(1).post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,iso,vztmpl,import")
-        for which in cls.testbed.numbers():
-            rest = cls.rest(which)
-            rest.wait(rest.upload(f"n{which}", "local", "vztmpl", guests.TEMPLATE, lambda *_: None))
+        cls.testbed.give_images()
 
     @classmethod
     def rest(cls, which):

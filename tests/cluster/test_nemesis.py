@@ -117,9 +117,11 @@ class Nemesis(unittest.TestCase):
             seen.add(json.loads(answer)["file"]["content"] if answer else f"nothing at n{which}")
         return seen.pop() if len(seen) == 1 else None
 
-    def test_what_clients_saw_has_an_order(self):
+    def under_faults(self, make_client, rest_s, join_s):
+        """Two clients on each node while one fault follows the other, after a rest of so many seconds (from, to). (The
+        clients, what was done.)"""
         chooser = random.Random(self.seed)
-        clients = [Client(self.testbed, which, 10 * which + i, self.seed + 10 * which + i)
+        clients = [make_client(self.testbed, which, 10 * which + i, self.seed + 10 * which + i)
                    for which in (1, 2, 3) for i in (1, 2)]
         for client in clients:
             client.start()
@@ -128,7 +130,7 @@ class Nemesis(unittest.TestCase):
         chooser.shuffle(faults)
         while time.monotonic() < end and faults:
             what, begin, undo = faults.pop()
-            time.sleep(chooser.uniform(0.5, 1.5))
+            time.sleep(chooser.uniform(*rest_s))
             begin()
             time.sleep(chooser.uniform(1, 5))
             undo()
@@ -136,7 +138,11 @@ class Nemesis(unittest.TestCase):
         for client in clients:
             client.ended.set()
         for client in clients:
-            client.join(90)
+            client.join(join_s)
+        return clients, done
+
+    def test_what_clients_saw_has_an_order(self):
+        clients, done = self.under_faults(Client, (0.5, 1.5), 90)
         for key in KEYS:
             self.assertTrue(wait_until(30, lambda k=key: self.agreed(k), 0.2), f"the nodes do not agree on {key}")
         history = [op for client in clients for op in client.history]

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import newer
-from testbed import ApiError, Testbed, guests, wait_until
+from testbed import ApiError, Testbed, wait_until
 
 
 class Writer(threading.Thread):
@@ -38,12 +38,9 @@ class Upgrade(unittest.TestCase):
         cls.addClassCleanup(cls.testbed.down)
         cls.testbed.up(3)
         cls.testbed.make_cluster()
-        guests.make_images(None, None)
-        cls.rest(1).post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,vztmpl,import")
+        cls.testbed.give_images()
         cls.rest(1).post("/pools", poolid="upgrade")
         for which in cls.testbed.numbers():
-            rest = cls.rest(which)
-            rest.wait(rest.upload(f"n{which}", "local", "vztmpl", guests.TEMPLATE, lambda *_: None))
             cls.testbed.make_ct(which, 200 + which)
 
     @classmethod

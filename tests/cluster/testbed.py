@@ -138,16 +138,21 @@ class Testbed:
     def make_guests(self):
         """A virtual machine 100+N and a container 200+N on each node, started; their images are made from Debian's
         kernel and busybox."""
+        self.give_images(("import", guests.DISK), ("vztmpl", guests.TEMPLATE))
+        for i in self.numbers():
+            self.make_vm(i, 100 + i)
+            self.make_ct(i, 200 + i)
+
+    def give_images(self, *images):
+        """The storage `local`, and in it the images (content, file) on every node; without any, the template."""
         guests.make_images(None, None)
         for i in self.numbers():
-            rest, node = self.rest(i), self.node(i)
+            rest = self.rest(i)
             if guests.STORAGE not in [s["storage"] for s in rest.get("/storage")]:
                 rest.post("/storage", storage=guests.STORAGE, type="dir", path="/srv/local",
                           content="images,rootdir,iso,vztmpl,import,snippets")
-            for content, image in (("import", guests.DISK), ("vztmpl", guests.TEMPLATE)):
-                rest.wait(rest.upload(node.name, guests.STORAGE, content, image, lambda *_: None))
-            self.make_vm(i, 100 + i)
-            self.make_ct(i, 200 + i)
+            for content, image in images or [("vztmpl", guests.TEMPLATE)]:
+                rest.wait(rest.upload(f"n{i}", guests.STORAGE, content, image, lambda *_: None))
 
     def make_vm(self, which, vmid, through=None):
         rest = self.rest(through or which)
