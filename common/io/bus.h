@@ -22,6 +22,7 @@
 #ifndef ATL_IO_BUS_H
 #define ATL_IO_BUS_H
 
+#include "io/directory.h"
 #include "io/loop.h"
 #include "pure/arena.h"
 #include "pure/contract.h"
@@ -66,6 +67,9 @@ struct atl_guard {
                            struct atl_principal *principal, struct atl_error *err);
     /* Newest revision of the copy: requests with a higher min_revision wait until atl_bus_retry_waiting(). */
     struct atl_revision (*revision)(void *self);
+    /* Nothing newer comes now, there is no quorum: what only reads is answered from the copy as it is, and
+     * what would have to wait for a newer one is refused at once. NULL: never. */
+    bool (*frozen)(void *self);
 };
 
 struct atl_bus_options {
@@ -98,7 +102,14 @@ struct atl_directory;
 struct atl_bus_cluster {
     struct atl_directory *directory; /* borrowed until the bus is closed */
     const char *key_file; /* STATE/SERVICE/bus.key: the secret half, made if it is not there, 0600 */
+    bool associate;       /* we are alone on this host: nobody here is asked, and nobody asks us from afar */
 };
+
+/* The public half of the key in such a file, which is made if it is not there. Errors: ATL_E_IO,
+ * ATL_E_INVALID.
+ */
+ATL_MUST_CHECK enum atl_code atl_bus_key(const char *key_file, uint8_t ret_public_key[ATL_BUS_KEY_SIZE],
+                                         struct atl_error *err);
 
 /*
  * Lets the bus reach other nodes and be reached by them, as far as the directory goes: it listens when its
@@ -192,7 +203,7 @@ struct atl_call_options {
  * is ridden out; on another node only as long as that node shows a sign of life. A node that the directory
  * does not have is UNAVAILABLE at once. What was surely not executed, and what is idempotent, is sent again
  * by itself, three times at most and within the deadline; the handler's own UNAVAILABLE is an answer and is
- * not retried.
+ * not retried, but with ATL_ANY_NODE the next instance is asked.
  *
  * Starts a call; fn is called exactly once, later, from the loop, unless cancelled. Never NULL. */
 struct atl_call *atl_bus_call(struct atl_bus *bus, const struct atl_rpc *rpc, const ProtobufCMessage *input,

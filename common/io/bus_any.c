@@ -38,15 +38,19 @@ struct bus_peer *atl_bus_any(struct atl_call *call, const char *service)
     struct bus_peer *best = NULL;
     int64_t best_worth = -1;
     size_t members = bus->cluster != NULL ? atl_directory_count(bus->cluster->directory) : 0;
+    size_t first = bus->cluster != NULL && bus->cluster->associate ? 1 : 0;
     if (call->tried_count == BUS_MEMBERS_TRIED)
         return NULL;
-    for (size_t i = 0; i <= members; i++) { /* the first is this node */
+    for (size_t i = first; i <= members; i++) { /* the first is this node */
         const struct atl_directory_node *record =
             i > 0 ? atl_directory_at(bus->cluster->directory, i - 1) : NULL;
         if (record != NULL && atl_directory_key(bus->cluster->directory, service, record->node) == NULL)
             continue;
         struct bus_peer *peer = atl_bus_peer_find(bus, service, record != NULL ? record->node : NULL);
         if (peer == NULL || was_tried(call, peer) || worth(peer, now) <= best_worth)
+            continue;
+        /* Who has an answer does not wait for a better one where there was none a moment ago. */
+        if (call->failed != NULL && failed_lately(peer, now))
             continue;
         best = peer;
         best_worth = worth(peer, now);

@@ -97,10 +97,10 @@ void atl_bus_call_abort(struct atl_call *call)
     finish_error(call, &error);
 }
 
-/* Another member is asked in the place of the one that does not answer. False: it has to end. */
-static bool move_on(struct atl_call *call)
+/* Another member is asked in the place of the one that does not answer, or not yet. False: there is none. */
+static bool move_on(struct atl_call *call, bool surely_not_executed)
 {
-    bool may = !call->ever_sent || (call->rpc->flags & ATL_R_IDEMPOTENT);
+    bool may = surely_not_executed || !call->ever_sent || (call->rpc->flags & ATL_R_IDEMPOTENT);
     if (!call->any || !may || atl_clock_monotonic() >= call->deadline)
         return false;
     struct bus_peer *next = atl_bus_any(call, call->peer->service);
@@ -121,10 +121,13 @@ static bool move_on(struct atl_call *call)
 void atl_bus_call_unavailable(struct atl_call *call, const char *why)
 {
     call->peer->failed_at = atl_clock_monotonic();
-    if (move_on(call))
+    if (move_on(call, false))
         return;
     struct atl_error error;
-    (void)atl_fail(&error, ATL_E_UNAVAILABLE, NULL, "%s %s", call->peer->label, why);
+    if (call->failed != NULL)
+        error = *call->failed;
+    else
+        (void)atl_fail(&error, ATL_E_UNAVAILABLE, NULL, "%s %s", call->peer->label, why);
     finish_error(call, &error);
 }
 
@@ -178,6 +181,16 @@ static void fill_errors(struct atl_reply *reply, const struct atl_rpc *rpc, cons
     reply->errors = errors;
 }
 
+/* Another one is asked after this answer; it stands when that one cannot be reached. */
+static bool ask_another(struct atl_call *call, const bus_header *header, bool not_executed)
+{
+    free(call->failed);
+    call->failed = atl_new0(struct atl_error);
+    (void)atl_fail(call->failed, ATL_E_UNAVAILABLE, header->field, "%s",
+                   header->message != NULL ? header->message : atl_code_to_text(ATL_E_UNAVAILABLE));
+    return move_on(call, not_executed) || (not_executed && atl_bus_call_retry(call, true));
+}
+
 void atl_bus_call_answered(struct atl_call *call, const bus_header *header, zmq_msg_t *payload,
                            struct atl_arena *arena)
 {
@@ -187,7 +200,7 @@ void atl_bus_call_answered(struct atl_call *call, const bus_header *header, zmq_
                               .arena = arena,
                               .packed = zmq_msg_data(payload),
                               .packed_size = zmq_msg_size(payload)};
-    if (reply.code == ATL_E_UNAVAILABLE && not_executed && atl_bus_call_retry(call, true))
+    if (reply.code == ATL_E_UNAVAILABLE && ask_another(call, header, not_executed))
         return;
     reply.sent = !not_executed || call->retries > 0;
     if (header->revision != NULL)
@@ -246,7 +259,11 @@ bool atl_bus_call_send(struct atl_call *call)
     atl_bus_header_pack(&header, &frame);
     bool sent = atl_bus_send(call->peer->socket, call->peer->watch, NULL, &frame, &call->payload);
     (void)zmq_msg_close(&frame);
-    call->ever_sent = call->ever_sent || sent;
+    if (sent) { /* from now on its answer counts */
+        call->ever_sent = true;
+        free(call->failed);
+        call->failed = NULL;
+    }
     call->connection = call->peer->connection;
     return sent;
 }

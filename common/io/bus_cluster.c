@@ -81,6 +81,17 @@ static enum atl_code load_key(struct bus_cluster *cluster, const char *path, str
     return good ? ATL_OK : atl_fail(err, ATL_E_INVALID, NULL, "'%s' holds no key", path);
 }
 
+enum atl_code atl_bus_key(const char *key_file, uint8_t ret_public_key[ATL_BUS_KEY_SIZE],
+                          struct atl_error *err)
+{
+    struct bus_cluster loaded = {.directory = NULL};
+    enum atl_code code = load_key(&loaded, key_file, err);
+    explicit_bzero(loaded.secret_key, sizeof loaded.secret_key);
+    if (code == ATL_OK)
+        memcpy(ret_public_key, loaded.public_key, sizeof loaded.public_key);
+    return code;
+}
+
 /* --- changes of the directory --- */
 
 static bool gone(const struct atl_bus *bus, const char *node)
@@ -149,6 +160,7 @@ enum atl_code atl_bus_join_cluster(struct atl_bus *bus, const struct atl_bus_clu
         return code;
     }
     cluster->directory = options->directory;
+    cluster->associate = options->associate;
     bus->cluster = cluster;
     atl_directory_on_change(cluster->directory, on_directory, bus);
     on_directory(bus);

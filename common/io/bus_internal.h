@@ -239,6 +239,7 @@ struct bus_cluster {
     struct atl_directory *directory;
     uint8_t public_key[ATL_BUS_KEY_SIZE];
     uint8_t secret_key[ATL_BUS_KEY_SIZE];
+    bool associate;
     struct atl_timer *sweep; /* frees peers and ports of nodes that are gone */
 };
 void atl_bus_cluster_done(struct atl_bus *bus);
@@ -273,8 +274,8 @@ struct atl_call {
     bool any; /* node: whichever is well */
     unsigned char tried_count;
     struct bus_peer *tried[BUS_MEMBERS_TRIED]; /* compared only */
-    struct atl_error *failed;                  /* BUS_LOCAL: how it ends */
-    struct atl_call *local_next;               /* of those that failed before they were queued */
+    struct atl_error *failed;    /* how it ends when nobody else answers: BUS_LOCAL, or refused by the last */
+    struct atl_call *local_next; /* of those that failed before they were queued */
     struct atl_call *local_previous;
     atl_reply_fn *fn;
     void *user;

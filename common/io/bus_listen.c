@@ -256,7 +256,8 @@ static bool all_still_known(const struct atl_bus *bus)
 void atl_bus_listener_update(struct atl_bus *bus)
 {
     const struct atl_directory_node *own = atl_directory_node(bus->cluster->directory, bus->node);
-    const char *address = own != NULL && atl_directory_port(bus->service) != 0 ? own->address : "";
+    bool listens = own != NULL && !bus->cluster->associate && atl_directory_port(bus->service) != 0;
+    const char *address = listens ? own->address : "";
     if (bus->listener == NULL && address[0] == '\0')
         return;
     if (bus->listener == NULL)

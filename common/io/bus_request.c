@@ -202,6 +202,10 @@ static void abandon(struct atl_request *request)
 void atl_bus_request_tick(struct atl_request *request)
 {
     atl_ns now = atl_clock_monotonic();
+    if (request->state == BUS_WAITING && now < request->deadline) {
+        atl_bus_request_advance(request); /* the copy may be frozen since */
+        return;
+    }
     if (request->state == BUS_ABANDONED || now < request->deadline)
         return;
     if (request->state == BUS_WAITING) {
@@ -290,6 +294,24 @@ static bool same_identity(const struct bus_identity *a, const struct bus_identit
     return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
 }
 
+/* CONFLICT: it waits for a newer copy. When none comes, what only reads is read from ours, with the rights
+ * that ours gives (who knows of newer ones is asked for himself once more), and all else is refused. */
+static enum atl_code admit_to_copy(struct atl_request *request, struct atl_error *err)
+{
+    const struct atl_guard *guard = &request->port->bus->guard;
+    enum atl_code code = new_enough(request) ? admit(request, err) : ATL_E_CONFLICT;
+    if (code != ATL_E_CONFLICT || guard->frozen == NULL || !guard->frozen(guard->self))
+        return code;
+    if (request->method->rpc->verb != ATL_GET)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
+                        "the cluster has no quorum: the configuration can be read, not changed");
+    code = admit(request, err);
+    if (code != ATL_E_CONFLICT)
+        return code;
+    return atl_fail(err, ATL_E_UNAUTHENTICATED, NULL,
+                    "the user's assertion is newer than this node's copy of the tree");
+}
+
 /* A request with this id is being served: its answer goes to this connection too. */
 static struct atl_request *find_served(struct atl_request *request)
 {
@@ -351,9 +373,7 @@ void atl_bus_request_advance(struct atl_request *request)
 {
     atl_assert(request->state == BUS_WAITING);
     struct atl_error error = {0};
-    if (!new_enough(request))
-        return;
-    enum atl_code code = admit(request, &error);
+    enum atl_code code = admit_to_copy(request, &error);
     if (code == ATL_E_CONFLICT)
         return;
     if (code != ATL_OK) {

@@ -156,6 +156,7 @@ static struct atl_directory_node *read_record(const char *name, const void *byte
         return NULL;
     struct atl_directory_node *node = atl_new0(struct atl_directory_node);
     node->protocol_minor = record->protocol_minor;
+    node->associate = record->has_associate && record->associate;
     bool good = atl_copy(node->node, sizeof node->node, name) &&
                 atl_copy(node->address, sizeof node->address, record->address) && good_address(node->address);
     for (size_t i = 0; i < record->n_key && good; i++)
@@ -187,7 +188,7 @@ static void put_in(struct atl_directory *directory, size_t at, struct atl_direct
 static bool same_record(const struct atl_directory_node *a, const struct atl_directory_node *b)
 {
     bool same = strcmp(a->address, b->address) == 0 && a->protocol_minor == b->protocol_minor &&
-                a->key_count == b->key_count;
+                a->associate == b->associate && a->key_count == b->key_count;
     for (size_t i = 0; i < a->key_count && same; i++)
         same = strcmp(a->keys[i].service, b->keys[i].service) == 0 &&
                memcmp(a->keys[i].public_key, b->keys[i].public_key, ATL_BUS_KEY_SIZE) == 0;
@@ -263,6 +264,8 @@ static void pack_record(const struct atl_directory_node *node, uint8_t packed[AT
     record.address = own.address;
     record.has_protocol_minor = 1;
     record.protocol_minor = own.protocol_minor;
+    record.has_associate = own.associate;
+    record.associate = own.associate;
     for (size_t i = 0; i < own.key_count; i++) {
         atoll__store__v1__service_key__init(&keys[i]);
         keys[i].service = own.keys[i].service;

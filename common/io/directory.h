@@ -33,6 +33,7 @@ struct atl_directory_node {
     char node[64];
     char address[64]; /* IPv4 or IPv6, without brackets */
     uint32_t protocol_minor;
+    bool associate; /* no node of the cluster: a host with the services below and nothing else */
     size_t key_count;
     struct atl_directory_key keys[ATL_DIRECTORY_KEYS];
 };

@@ -44,6 +44,8 @@ struct atl_keeper {
     struct verified *verified;
     struct known *known;
     struct atl_revision revision;
+    bool (*frozen)(void *user); /* NULL: the mirror's word, if there is one */
+    void *frozen_user;
     int64_t time; /* 0: the machine's clock */
 };
 
@@ -108,6 +110,12 @@ void atl_keeper_set_revision(struct atl_keeper *keeper, struct atl_revision revi
     keeper->revision = revision;
     if (keeper->bus != NULL)
         atl_bus_retry_waiting(keeper->bus);
+}
+
+void atl_keeper_on_frozen(struct atl_keeper *keeper, bool (*frozen)(void *user), void *user)
+{
+    keeper->frozen = frozen;
+    keeper->frozen_user = user;
 }
 
 void atl_keeper_set_time(struct atl_keeper *keeper, int64_t now)
@@ -321,9 +329,17 @@ static struct atl_revision get_revision(void *self)
     return keeper->revision;
 }
 
+static bool is_frozen(void *self)
+{
+    const struct atl_keeper *keeper = self;
+    if (keeper->frozen != NULL)
+        return keeper->frozen(keeper->frozen_user);
+    return keeper->mirror != NULL && atl_mirror_frozen(keeper->mirror);
+}
+
 struct atl_guard atl_keeper_guard(struct atl_keeper *keeper)
 {
-    return (struct atl_guard){.self = keeper, .admit = admit, .revision = get_revision};
+    return (struct atl_guard){.self = keeper, .admit = admit, .revision = get_revision, .frozen = is_frozen};
 }
 
 enum atl_code atl_keeper_subject(struct atl_keeper *keeper, const struct atl_principal *principal,

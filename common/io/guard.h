@@ -26,6 +26,8 @@ void atl_keeper_free(struct atl_keeper **keeper);
 void atl_keeper_feed(struct atl_keeper *keeper, const char *path, const char *bytes, size_t size);
 /* The copy is at that revision now; requests that wait for it are looked at again. */
 void atl_keeper_set_revision(struct atl_keeper *keeper, struct atl_revision revision);
+/* Whether nothing newer comes to a copy that the owner feeds; a mirror knows itself. NULL: never. */
+void atl_keeper_on_frozen(struct atl_keeper *keeper, bool (*frozen)(void *user), void *user);
 /* For tests: wall clock in seconds instead of the machine's; 0: the machine's. */
 void atl_keeper_set_time(struct atl_keeper *keeper, int64_t now);
 

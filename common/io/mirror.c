@@ -53,6 +53,7 @@ struct atl_mirror {
     char *after;                 /* last path of the page before */
     uint64_t round;
     bool ready;
+    bool frozen;  /* nothing newer comes to config-store either */
     bool changed; /* in the listing that runs */
 };
 
@@ -298,6 +299,7 @@ static void on_watch(const struct atl_reply *reply, void *user)
     if (!call_ended(mirror, reply))
         return;
     const Atoll__Store__V1__WatchReply *watch = (const void *)reply->output;
+    mirror->frozen = watch->has_frozen && watch->frozen;
     if (watch->has_resync && watch->resync) {
         begin_listing(mirror);
         return;
@@ -324,6 +326,8 @@ static void watch_more(struct atl_mirror *mirror)
     request.prefix = mirror->prefixes;
     request.has_wait_ms = 1;
     request.wait_ms = WAIT_MS;
+    request.has_frozen = 1;
+    request.frozen = mirror->frozen;
     mirror->call =
         atl_bus_call(mirror->bus, &atl_rpc_store_v1_Store_Watch, &request.base, NULL, on_watch, mirror);
 }
@@ -376,6 +380,11 @@ bool atl_mirror_ready(const struct atl_mirror *mirror)
 struct atl_revision atl_mirror_revision(const struct atl_mirror *mirror)
 {
     return mirror->revision;
+}
+
+bool atl_mirror_frozen(const struct atl_mirror *mirror)
+{
+    return mirror->frozen;
 }
 
 const struct atl_file *atl_mirror_get(const struct atl_mirror *mirror, const char *path)

@@ -34,6 +34,8 @@ void atl_mirror_close(struct atl_mirror **mirror);
 
 bool atl_mirror_ready(const struct atl_mirror *mirror);
 struct atl_revision atl_mirror_revision(const struct atl_mirror *mirror);
+/* config-store has no quorum: nothing newer comes to it, nor to us. */
+bool atl_mirror_frozen(const struct atl_mirror *mirror);
 
 /* Borrowed until the next round of the loop; NULL if there is none. */
 const struct atl_file *atl_mirror_get(const struct atl_mirror *mirror, const char *path);

@@ -16,6 +16,7 @@
 
 /* Seconds, and a count. The last one also ends a connection whose other side takes nothing for so long. */
 enum { PROBE_AFTER = 5, PROBE_EACH = 5, PROBES = 5, GIVE_UP = 30 };
+enum { READ_AHEAD = 1 << 18 };
 #define REKEY_BYTES ((uint64_t)64 << 30) /* well before what AES-GCM may do with one key */
 
 void stream_set_socket(int fd)
@@ -48,6 +49,8 @@ SSL_CTX *stream_context(const SSL_METHOD *method)
     (void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     (void)SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); /* answers the mode before */
     (void)SSL_CTX_set_num_tickets(context, 0);                         /* always taken */
+    SSL_CTX_set_read_ahead(context, 1); /* many records with one call of the kernel */
+    SSL_CTX_set_default_read_buffer_len(context, READ_AHEAD);
     return context;
 }
 
@@ -241,11 +244,6 @@ void atl_stream_close(struct atl_stream **pointer)
     (void)close(stream->fd);
     ERR_clear_error();
     free(stream);
-}
-
-int atl_stream_fd(const struct atl_stream *stream)
-{
-    return stream->fd;
 }
 
 /* --- connecting --- */

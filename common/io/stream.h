@@ -116,7 +116,6 @@ void atl_stream_server_abort(struct atl_stream_server *server);
 
 /* Ends the connection; without atl_stream_finish() before, the other side sees it as broken. NULL is fine. */
 void atl_stream_close(struct atl_stream **stream);
-int atl_stream_fd(const struct atl_stream *stream); /* for the address of the peer; never read or write it */
 
 /* --- pumps --- */
 

@@ -47,29 +47,32 @@ static enum atl_code socket_broke(struct atl_error *err)
     return atl_fail(err, ATL_E_IO, NULL, "the local side of a stream broke: %s", strerror(errno));
 }
 
+/* As many records as have come and fit. */
 static enum atl_code take_from_stream(struct pump *pump, struct atl_error *err)
 {
     struct way *way = &pump->in;
+    enum stream_step step = STREAM_MOVED;
+    size_t size = 0;
     if (way->ended || !is_empty(way))
         return ATL_OK;
-    size_t got = 0;
-    switch (stream_try_read(pump->stream, way->bytes, sizeof way->bytes, &got, &pump->stream_events)) {
-    case STREAM_MOVED:
-        way->from = 0;
-        way->size = pump->gone ? 0 : got;
-        atomic_fetch_add(&pump->count->received, got);
-        pump->moved = true;
-        return ATL_OK;
-    case STREAM_END:
-        way->ended = true;
-        pump->moved = true;
-        atomic_store(&pump->count->complete, true);
-        return ATL_OK;
-    case STREAM_WAIT:
-        return ATL_OK;
-    default:
-        return stream_broke(pump->stream, err);
+    while (step == STREAM_MOVED && size < sizeof way->bytes) {
+        size_t got = 0;
+        step = stream_try_read(pump->stream, way->bytes + size, sizeof way->bytes - size, &got,
+                               &pump->stream_events);
+        size += step == STREAM_MOVED ? got : 0;
+        if (step == STREAM_MOVED && SSL_has_pending(pump->stream->ssl) == 0)
+            break;
     }
+    if (step == STREAM_BROKEN && size == 0) /* what has come before goes on first */
+        return stream_broke(pump->stream, err);
+    way->from = 0;
+    way->size = pump->gone ? 0 : size;
+    way->ended = step == STREAM_END;
+    pump->moved = pump->moved || size > 0 || way->ended;
+    atomic_fetch_add(&pump->count->received, size);
+    if (way->ended)
+        atomic_store(&pump->count->complete, true);
+    return ATL_OK;
 }
 
 static enum atl_code give_to_socket(struct pump *pump, struct atl_error *err)
@@ -121,26 +124,24 @@ static enum atl_code give_to_stream(struct pump *pump, struct atl_error *err)
 {
     struct way *way = &pump->out;
     enum stream_step step = STREAM_MOVED;
-    size_t put = 0;
     short events = 0;
+    while (step == STREAM_MOVED && !is_empty(way)) { /* a record at a time */
+        size_t put = 0;
+        step = stream_try_write(pump->stream, way->bytes + way->from, way->size - way->from, &put, &events);
+        if (step != STREAM_MOVED)
+            break;
+        way->from += put;
+        atomic_fetch_add(&pump->count->sent, put);
+        pump->moved = true;
+    }
     if (is_empty(way) && way->ended && !way->closed) {
         step = stream_try_finish(pump->stream, &events);
         way->closed = step == STREAM_MOVED;
-    } else if (!is_empty(way)) {
-        step = stream_try_write(pump->stream, way->bytes + way->from, way->size - way->from, &put, &events);
-    } else {
-        return ATL_OK;
+        pump->moved = pump->moved || way->closed;
     }
-    if (step == STREAM_WAIT) {
+    if (step == STREAM_WAIT)
         pump->stream_events |= events;
-        return ATL_OK;
-    }
-    if (step != STREAM_MOVED)
-        return stream_broke(pump->stream, err);
-    way->from += put;
-    atomic_fetch_add(&pump->count->sent, put);
-    pump->moved = true;
-    return ATL_OK;
+    return step == STREAM_MOVED || step == STREAM_WAIT ? ATL_OK : stream_broke(pump->stream, err);
 }
 
 static enum atl_code turn(struct pump *pump, struct atl_error *err)

@@ -1,4 +1,5 @@
-/* The files of a task's spool folder: what agent, worker and reader share, and nobody else includes. */
+/* The files of a task's spool folder: what agent, worker and reader share. Beside them only ha/save.c uses
+ * it, to write. */
 #ifndef ATL_IO_TASK_SPOOL_H
 #define ATL_IO_TASK_SPOOL_H
 

@@ -56,7 +56,7 @@ static const struct format formats[] = {
     {"pve-calendar-event", "[A-Za-z0-9*/:.,~ -]{1,128}", NULL, "a calendar event, as mon..fri 02:30"},
     {"pve-command-batch", "\\s*\\[[\\s\\S]*\\]\\s*", NULL, "a JSON array of commands"},
     {"pve-configid", "[A-Za-z][A-Za-z0-9_-]+", NULL,
-     "a configuration id (a letter, then letters, digits, '-' and '_')"},
+     "a configuration id (a letter, then at least one more letter, digit, '-' or '_')"},
     {"pve-cpuset", "[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*", NULL, "a list of CPUs, as 0,5,8-11"},
     {"pve-ct-timezone", "host|[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,2}", NULL,
      "host or a time zone, as Europe/Vienna"},

@@ -13,14 +13,15 @@ static const struct atl_perm test_perm = {.path = "/vms", .any = test_any};
 static const struct atl_perm test_world = {.world = true};
 static const struct atl_service test_service;
 
-#define TEST_RPC(n, at, f, ms, who, what)                                                                    \
+#define TEST_RPC(n, at, f, ms, who, what) TEST_VERB_RPC(ATL_NO_VERB, n, at, f, ms, who, what)
+#define TEST_VERB_RPC(v, n, at, f, ms, who, what)                                                            \
     {                                                                                                        \
         .name = "atoll.test.v1.Test." n, .service = &test_service, .input = &test_message,                   \
         .output = &test_message, .flags = (f), .deadline_ms = (ms), .callers = (who), .perm = (what),        \
-        .index = (at), .verb = ATL_NO_VERB                                                                   \
+        .index = (at), .verb = (v)                                                                           \
     }
 
-enum { TEST_ECHO, TEST_SLOW, TEST_COUNT, TEST_USER, TEST_WORLD, TEST_UNBUILT, TEST_STEADY };
+enum { TEST_ECHO, TEST_SLOW, TEST_COUNT, TEST_USER, TEST_WORLD, TEST_UNBUILT, TEST_STEADY, TEST_READ };
 static const struct atl_rpc test_rpcs[] = {
     [TEST_ECHO] = TEST_RPC("Echo", TEST_ECHO, ATL_R_IDEMPOTENT, 5000, test_callers, NULL),
     [TEST_SLOW] = TEST_RPC("Slow", TEST_SLOW, 0, 5000, test_callers, NULL),
@@ -29,6 +30,7 @@ static const struct atl_rpc test_rpcs[] = {
     [TEST_WORLD] = TEST_RPC("World", TEST_WORLD, ATL_R_IDEMPOTENT, 5000, NULL, &test_world),
     [TEST_UNBUILT] = TEST_RPC("Unbuilt", TEST_UNBUILT, 0, 5000, test_callers, NULL),
     [TEST_STEADY] = TEST_RPC("Steady", TEST_STEADY, ATL_R_IDEMPOTENT, 5000, test_callers, NULL),
+    [TEST_READ] = TEST_VERB_RPC(ATL_GET, "Read", TEST_READ, ATL_R_IDEMPOTENT, 5000, NULL, &test_perm),
 };
 
 /* What protoc-c would write; names of methods are not looked at. */

@@ -25,6 +25,7 @@ struct fixture {
     unsigned int counted;
     unsigned int handled;
     struct atl_revision revision;
+    bool frozen;
     /* the last answer */
     size_t answers;
     enum atl_code code;
@@ -103,8 +104,15 @@ static inline struct atl_revision revision(void *self)
     return f->revision;
 }
 
+static inline bool is_frozen(void *self)
+{
+    const struct fixture *f = self;
+    return f->frozen;
+}
+
 static const struct atl_handler handlers[] = {{"Echo", echo},     {"Slow", hold},      {"Count", count},
-                                              {"User", say_user}, {"World", say_user}, {"Steady", hold}};
+                                              {"User", say_user}, {"World", say_user}, {"Steady", hold},
+                                              {"Read", say_user}};
 
 static inline struct atl_bus *open_bus(struct fixture *f, const char *service, const char *const *callers)
 {
@@ -126,7 +134,8 @@ static inline void open_server(struct fixture *f)
     static const char *const callers[] = {"friend", "stranger", "api-gateway", NULL};
     f->server = open_bus(f, "tester", callers);
     atl_bus_serve(f->server, &test_service, handlers, ATL_COUNT(handlers), f);
-    atl_bus_set_guard(f->server, &(struct atl_guard){.self = f, .admit = admit, .revision = revision});
+    atl_bus_set_guard(
+        f->server, &(struct atl_guard){.self = f, .admit = admit, .revision = revision, .frozen = is_frozen});
 }
 
 static inline int setup(void **state)

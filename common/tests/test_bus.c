@@ -159,6 +159,41 @@ static void a_request_waits_for_the_revision_it_needs(void **state)
     assert_int_equal(f->code, ATL_OK);
 }
 
+/* Without a quorum nothing newer comes: it is not waited for, not even by those who wait already. */
+static void nobody_waits_for_a_copy_that_is_frozen(void **state)
+{
+    struct fixture *f = *state;
+    const struct {
+        const char *assertion;
+        int rpc;
+        uint64_t number; /* of the revision that is asked for; the copy is at 7 */
+        enum atl_code code;
+        const char *text;
+    } cases[] = {
+        {"good:a@pve", TEST_READ, 900, ATL_OK, "a@pve"}, /* it reads */
+        {"future", TEST_READ, 7, ATL_E_UNAUTHENTICATED,
+         "the user's assertion is newer than this node's copy of the tree"},
+        {"bad:", TEST_READ, 900, ATL_E_UNAUTHENTICATED, "invalid assertion"},
+        {"good:a@pve", TEST_USER, 900, ATL_E_UNAVAILABLE,
+         "the cluster has no quorum: the configuration can be read, not changed"},
+        {"future", TEST_USER, 7, ATL_E_UNAVAILABLE,
+         "the cluster has no quorum: the configuration can be read, not changed"},
+        {"good:a@pve", TEST_USER, 7, ATL_OK, "a@pve"}, /* the handler says what cannot be done */
+    };
+    for (size_t i = 0; i < ATL_COUNT(cases); i++) {
+        f->frozen = i % 2 == 1;
+        struct atl_call_options options = {.assertion = (const uint8_t *)cases[i].assertion,
+                                           .assertion_size = strlen(cases[i].assertion),
+                                           .min_revision = {.epoch = 1, .number = cases[i].number}};
+        (void)call(f, f->gateway, cases[i].rpc, &options);
+        run_for(f, 20 * ATL_MS);
+        f->frozen = true;
+        run_until(f, &f->answers, i + 1);
+        assert_int_equal(f->code, cases[i].code);
+        assert_string_equal(f->text, cases[i].text);
+    }
+}
+
 static void an_assertion_newer_than_the_copy_waits_for_it(void **state)
 {
     struct fixture *f = *state;
@@ -378,6 +413,7 @@ int main(void)
         bus_test(a_service_that_the_method_does_not_list_is_refused),
         bus_test(users_are_admitted_by_the_guard_and_come_through_the_gateway_only),
         bus_test(a_request_waits_for_the_revision_it_needs),
+        bus_test(nobody_waits_for_a_copy_that_is_frozen),
         bus_test(an_assertion_newer_than_the_copy_waits_for_it),
         bus_test(what_is_not_built_or_unknown_says_so),
         bus_test(a_service_that_still_starts_is_asked_again),

@@ -24,6 +24,7 @@ struct fixture {
     char text[ATL_TEXT_MAX];
     char first_error[ATL_TEXT_MAX];
     size_t size;
+    size_t refused;
 };
 
 static void echo(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -59,8 +60,19 @@ static void let_go(struct fixture *f)
         atl_request_fail(f->held[--f->held_count], &error, NULL);
 }
 
+static void refuse(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    (void)input;
+    struct fixture *f = user;
+    f->refused++;
+    const struct atl_error error = {.code = ATL_E_UNAVAILABLE, .text = "not now"};
+    atl_request_fail(request, &error, NULL);
+}
+
 static const struct atl_handler handlers[] = {
     {"Echo", echo}, {"Count", echo}, {"Slow", hold}, {"Steady", hold}};
+static const struct atl_handler refusing[] = {
+    {"Echo", refuse}, {"Count", refuse}, {"Slow", hold}, {"Steady", hold}};
 
 static struct atl_bus *open_server(struct fixture *f, unsigned int at)
 {
@@ -470,6 +482,52 @@ static void any_member_answers_when_ours_does_not(void **state)
     f->server = open_server(f, 0);
 }
 
+static void any_member_answers_while_ours_starts(void **state)
+{
+    struct fixture *f = *state;
+    atl_bus_close(&f->server);
+    f->server = rig_bus(&f->rig, 0, "storage-agent");
+    atl_bus_set_starting(f->server, true);
+    (void)call(f, f->friend, TEST_COUNT, "n1");
+    wait_answers(f, 1);
+    assert_int_equal(f->code, ATL_E_UNAVAILABLE);
+    struct atl_bus *second = open_server(f, 2);
+    rig_tell_all(&f->rig, 2, false);
+    for (size_t i = 2; i <= 4; i++) { /* n1 is asked first at least once, and has not done it */
+        (void)call(f, f->friend, TEST_COUNT, ATL_ANY_NODE);
+        wait_answers(f, i);
+        assert_string_equal(f->text, "");
+    }
+    assert_int_equal(f->ok, 3);
+    atl_bus_close(&second);
+}
+
+static void any_member_answers_when_ours_cannot(void **state)
+{
+    struct fixture *f = *state;
+    atl_bus_close(&f->server);
+    f->server = rig_bus(&f->rig, 0, "storage-agent");
+    atl_bus_serve(f->server, &test_service, refusing, ATL_COUNT(refusing), f);
+    (void)call(f, f->friend, TEST_ECHO, "n1");
+    wait_answers(f, 1);
+    assert_string_equal(f->text, "not now");
+    struct atl_bus *second = open_server(f, 2);
+    rig_tell_all(&f->rig, 2, false);
+    (void)call(f, f->friend, TEST_ECHO, ATL_ANY_NODE); /* n1 has answered last, and is asked first */
+    wait_answers(f, 2);
+    assert_int_equal(f->code, ATL_OK);
+    assert_int_equal(f->refused, 2);
+    atl_bus_close(&second);
+    for (size_t i = 3; i <= 5; i++) { /* that n3 is gone is no answer; n1's is */
+        atl_ns before = atl_clock_monotonic();
+        (void)call(f, f->friend, TEST_ECHO, ATL_ANY_NODE);
+        wait_answers(f, i);
+        assert_string_equal(f->text, "not now");
+        assert_true(i == 3 ||
+                    atl_clock_monotonic() - before < BUS_SILENCE / 2); /* known to be gone by then */
+    }
+}
+
 #define tcp_test(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -494,6 +552,8 @@ int main(void)
         tcp_test(a_restart_of_the_service_is_ridden_out),
         tcp_test(a_service_that_stays_away_is_unavailable),
         tcp_test(any_member_answers_when_ours_does_not),
+        tcp_test(any_member_answers_while_ours_starts),
+        tcp_test(any_member_answers_when_ours_cannot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,40 @@ static void feed(const struct fixture *f, const char *name, struct rig_node node
     atl_directory_feed(f->directory, name, packed, size);
 }
 
+/* A host that is no node: its key is one like others', and whoever counts nodes sees what it is. */
+static void an_associate_is_known_as_one_also_from_the_copy(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t key[ATL_BUS_KEY_SIZE] = {7};
+    uint8_t packed[ATL_DIRECTORY_RECORD];
+    char address[] = "10.0.0.9";
+    char service[] = "api-gateway";
+    Atoll__Store__V1__ServiceKey line = ATOLL__STORE__V1__SERVICE_KEY__INIT;
+    Atoll__Store__V1__ServiceKey *lines[] = {&line};
+    Atoll__Store__V1__DirectoryNode record = ATOLL__STORE__V1__DIRECTORY_NODE__INIT;
+    line.service = service;
+    line.public_key = (ProtobufCBinaryData){.len = sizeof key, .data = key};
+    record.address = address;
+    record.n_key = 1;
+    record.key = lines;
+    atl_directory_keep(f->directory, f->path);
+    size_t size = atoll__store__v1__directory_node__pack(&record, packed);
+    atl_directory_feed(f->directory, "front1", packed, size);
+    assert_false(atl_directory_node(f->directory, "front1")->associate);
+    record.has_associate = record.associate = 1;
+    size = atoll__store__v1__directory_node__pack(&record, packed);
+    atl_directory_feed(f->directory, "front1", packed, size);
+    assert_int_equal(f->changes, 2); /* nothing else is different */
+    struct atl_directory *again = atl_directory_new();
+    atl_directory_keep(again, f->path);
+    const char *whose = NULL;
+    const char *node = NULL;
+    assert_true(atl_directory_node(again, "front1")->associate);
+    assert_true(atl_directory_owner(again, key, &whose, &node));
+    assert_string_equal(whose, "api-gateway");
+    atl_directory_free(&again);
+}
+
 static void keys_are_found_both_ways_and_go_with_their_record(void **state)
 {
     struct fixture *f = *state;
@@ -173,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         directory_test(keys_are_found_both_ways_and_go_with_their_record),
+        directory_test(an_associate_is_known_as_one_also_from_the_copy),
         directory_test(a_key_that_two_claim_is_nobodys),
         directory_test(what_is_no_record_admits_nobody),
         directory_test(there_is_room_for_so_many_nodes),

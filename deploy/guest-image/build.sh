@@ -29,7 +29,7 @@ newer_than_scripts()
 
 for tool in busybox cpio mke2fs modprobe depmod mformat mcopy syslinux qemu-img ldd; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null ||
-        fail "'$tool' is missing; tools/install-packages.sh run installs what is needed"
+        fail "'$tool' is missing; tools/install-packages.sh run guest installs what is needed"
 done
 PATH=$PATH:/usr/sbin:/sbin
 

@@ -12,6 +12,26 @@ SYSCTLS = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf
            "net.bridge.bridge-nf-call-arptables"]
 
 
+# --- the end of a program ---
+
+_endings = []
+
+
+def when_asked_to_end(take_away):
+    """take_away() also runs, the latest first, when this program is asked to end (SIGTERM): by itself Python would leave all
+    behind. Programs that see to that signal themselves are left alone."""
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+    _endings.append(take_away)
+
+
+def _end(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for take_away in reversed(_endings):
+        take_away()
+    os._exit(128 + signal.SIGTERM)
+
+
 # --- processes ---
 
 def stat_fields(pid):

@@ -118,16 +118,26 @@ def wait_both(rest, node, steps, seconds=180):
         except ApiError as error:
             if time.monotonic() > end:
                 raise NodeError("reach the guest agent", str(error), f"look at the guest's console: {node.run_dir}, "
-                                f"and at {node.log_dir}/atoll-compute-agent/current") from error
+                                f"and at {node.log_of('atoll-compute-agent')}") from error
         steps.progress("the virtual machine boots")
         time.sleep(0.2)
     while not all(row["status"] == "running" and row["address"] for row in rows(rest, node)):
         if time.monotonic() > end:
             raise NodeError("wait for addresses", f"not within {seconds} s: {rows(rest, node)}",
-                            f"look at {node.log_dir}/atoll-sdn-agent/current")
+                            f"look at {node.log_of('atoll-sdn-agent')}")
         steps.progress("waiting for addresses by DHCP")
         time.sleep(0.2)
     return ", ".join(f"{row['vmid']} {row['address']}" for row in rows(rest, node))
+
+
+def settled_rows(rest, node, seconds=20):
+    """The two guests as soon as both have an address; a guest's agent that is busy for a moment is asked again."""
+    end = time.monotonic() + seconds
+    while True:
+        found = rows(rest, node)
+        if all(row["address"] for row in found) or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
 
 
 def first_address(interfaces, name_key, pick):

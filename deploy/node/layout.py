@@ -98,7 +98,8 @@ def each_run_place(run_dir, folder, file):
 
 # State that belongs to one service alone, and the spool of its tasks.
 STATE_FOLDERS = {"config-store": "config-store", "api-gateway": "gateway", "storage-agent": "storage-agent",
-                 "sdn-agent": "sdn-agent", "compute-agent": "compute-agent"}
+                 "sdn-agent": "sdn-agent", "compute-agent": "compute-agent", "watchdog": "watchdog", "ha-lrm": "ha-lrm",
+                 "ha-crm": "ha-crm"}
 
 
 def each_state_place(state_dir, folder):

@@ -93,6 +93,13 @@ class Node:
         except (OSError, ValueError):
             return None
 
+    def program(self, name):
+        return os.path.join(self.bin_dir, name)
+
+    def log_of(self, name):
+        """Where a service's log is."""
+        return os.path.join(self.log_dir, name, "current")
+
     def init_pid(self):
         """The pid of the node's first process, or None. Its start time tells it from another with the same pid."""
         saved = self.saved()
@@ -132,8 +139,7 @@ class Node:
     def options_of(self, service):
         options = list(self.extra.get(service, []))
         if service == "api-gateway":
-            listen = f"[::]:{self.port}" if os.path.exists("/proc/net/if_inet6") else f"0.0.0.0:{self.port}"
-            options += ["--listen", listen, "--openapi", os.path.join(self.build_dir, "gen", "openapi.json")]
+            options += ["--listen", self.listen(), "--openapi", os.path.join(self.build_dir, "gen", "openapi.json")]
         if service == "sdn-agent":
             options += ["--interfaces", self.interfaces_file()]
         if service == "config-store":
@@ -143,13 +149,16 @@ class Node:
             options += ["--accel", self.accel, "--libvirt-uri", self.libvirt_uri()]
         return options
 
+    def listen(self):
+        return f"[::]:{self.port}" if os.path.exists("/proc/net/if_inet6") else f"0.0.0.0:{self.port}"
+
     def libvirt_uri(self):
         return "qemu:///system"
 
     # --- up ---
 
     def prepare(self):
-        missing = [s.name for s in layout.SERVICES if not os.access(os.path.join(self.bin_dir, "atoll-" + s.name), os.X_OK)]
+        missing = [s.name for s in layout.SERVICES if not os.access(self.program("atoll-" + s.name), os.X_OK)]
         if missing:
             raise NodeError("start the services", f"atoll-{missing[0]} is not in {self.bin_dir}", "build first")
         layout.make_users()
@@ -256,7 +265,7 @@ class Node:
                             f"its log:\n{self.log_tail(left[0])}")
 
     def log_tail(self, name, lines=8):
-        path = os.path.join(self.log_dir, name, "current")
+        path = self.log_of(name)
         try:
             with open(path, encoding="utf-8", errors="replace") as text:
                 return "".join("    " + line for line in text.readlines()[-lines:]) + f"    (all of it: {path})"
@@ -322,7 +331,7 @@ class Node:
 
     def tear_network_down(self):
         """sdn-agent knows best what it made: bridges, rules, settings, its dnsmasq."""
-        program = os.path.join(self.bin_dir, "atoll-sdn-agent")
+        program = self.program("atoll-sdn-agent")
         if os.path.exists(program):
             subprocess.run(self.enter(program, "--teardown", "--run-dir", self.run_dir, "--state-dir", self.state_dir),
                            stdout=subprocess.DEVNULL, check=False)

@@ -11,6 +11,7 @@ import certs
 import envfile
 import guests
 import layout
+import systemd
 from node import Node, NodeError, new_password
 from rest import ApiError, Rest, TaskError
 from steps import Steps, explain
@@ -19,6 +20,7 @@ USER = "admin@pve"
 TOKEN_NAME = "quickstart"
 BUILD = os.path.join(layout.TOP, "build")
 ENV_FILE = os.path.join(BUILD, "quickstart.env")
+PLACES = ("/run/atoll", "/var/lib/atoll")  # where the package's units expect everything
 
 
 def parse():
@@ -34,8 +36,8 @@ def parse():
                         help="run in namespaces of its own (CI=true does too)")
     parser.add_argument("--no-netns", dest="netns", action="store_false", help="run on the host even when CI=true")
     parser.add_argument("--purge", action="store_true", help="with --down: remove the state folder too, guests and all")
-    parser.add_argument("--run-dir", default="/run/atoll", help="default /run/atoll")
-    parser.add_argument("--state-dir", default="/var/lib/atoll", help="default /var/lib/atoll")
+    parser.add_argument("--run-dir", default=PLACES[0], help=f"default {PLACES[0]}")
+    parser.add_argument("--state-dir", default=PLACES[1], help=f"default {PLACES[1]}")
     parser.add_argument("--preset", default="release", help="which build to run (default release)")
     parser.add_argument("--build-dir", help="run what is built there, and build nothing")
     parser.add_argument("--env-file", default=ENV_FILE, help="where to write what clients need")
@@ -48,8 +50,10 @@ def make_node(options):
     build_dir = os.path.realpath(options.build_dir) if options.build_dir else os.path.join(BUILD, options.preset)
     node = Node(build_dir, options.run_dir, options.state_dir, isolated=isolated,
                 accel=options.accel, port=options.port)
+    if systemd.runs() and not isolated and not node.running() and (options.run_dir, options.state_dir) == PLACES:
+        node = systemd.SystemdNode(build_dir, *PLACES, accel=options.accel, port=options.port)
     node.build_wanted, node.env_file = options.build_dir is None, os.path.abspath(options.env_file)
-    saved = node.saved() if node.running() else None
+    saved = node.saved() if node.init_pid() else None
     if saved:  # what runs decides, not what is asked for
         node.isolated, node.name, node.build_dir = saved["isolated"], saved["name"], saved["build_dir"]
         node.bin_dir, node.port = os.path.join(node.build_dir, "bin"), saved["port"]
@@ -163,7 +167,7 @@ def make_admin(node, _steps):
     try:
         rest.login(USER, password)
     except ApiError:
-        command = node.enter(os.path.join(node.bin_dir, "atoll"), "identity", "set-password", "--userid", USER,
+        command = node.enter(node.program("atoll"), "identity", "set-password", "--userid", USER,
                              "--password", "-", "--create", "1", "--administrator", "1", "--run-dir", node.run_dir)
         done = subprocess.run(command, input=password + "\n", text=True, capture_output=True, check=False)
         if done.returncode != 0:
@@ -193,9 +197,10 @@ def token_works(node, ca, token):
 
 def show_end(node, rest):
     env = envfile.read(node.env_file)
-    print("\n" + guests.table(guests.rows(rest, node)))
+    print("\n" + guests.table(guests.settled_rows(rest, node)))
     print(f"\n  URL       {env['ATOLL_URL']}\n  user      {env['ATOLL_USER']}\n  password  {env['ATOLL_PASSWORD']}")
-    atoll = os.path.relpath(os.path.join(node.bin_dir, "atoll"), layout.TOP)
+    atoll = node.program("atoll")
+    atoll = os.path.relpath(atoll, layout.TOP) if atoll.startswith(layout.TOP) else "atoll"
     print(f"""
 Try next (the first line sets what the others need):
   set -a; . {os.path.relpath(node.env_file, layout.TOP)}; set +a

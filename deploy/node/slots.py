@@ -1,11 +1,13 @@
-"""etcd and corosync: supervised like the services, down until config-store wants them (docs/decisions/0010)."""
+"""etcd, corosync and corosync-qdevice: supervised like the services, down until config-store wants them
+(docs/decisions/0010, 0013)."""
 import os
 
 import layout
 import supervisor
 
 USER = "atoll-config"
-NAMES = ("etcd", "corosync")
+NAMES = ("etcd", "corosync", "qdevice")
+QDEVICE = os.path.join(layout.TOP, "deploy", "node", "qdevice.sh")
 
 
 def folders(node):
@@ -19,13 +21,16 @@ def folders(node):
 
 def write(node):
     base = folders(node)
-    etcd = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--no-new-privs", "--inh-caps=-all",
-            "--bounding-set=-all", "etcd", "--config-file", os.path.join(base, "etcd", "etcd.yml")]
+    as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--no-new-privs", "--inh-caps=-all",
+               "--bounding-set=-all"]
+    etcd = [*supervisor.promptness("etcd"), *as_user, "etcd", "--config-file", os.path.join(base, "etcd", "etcd.yml")]
+    qdevice = [*as_user, QDEVICE, "qdevice", os.path.join(base, "etcd"), os.path.join(base, "qdevice")]
     corosync = ["corosync", "-f", "-c", os.path.join(base, "corosync", "corosync.conf")]
     if node.isolated:  # its pid file has a fixed place in /run
         corosync = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", *corosync]
     write_slot(node, "etcd", "replicated state of the cluster", etcd)
     write_slot(node, "corosync", "membership and quorum of the cluster", corosync)
+    write_slot(node, "qdevice", "the witness's vote in corosync", qdevice)
 
 
 def write_slot(node, name, comment, command):

@@ -30,11 +30,23 @@ def write_service(folder, comment, command, log_dir):
 
 
 # What a service may do beyond its user's rights. storage-agent makes files for QEMU's and containers' users,
-# sdn-agent makes bridges and starts dnsmasq.
+# sdn-agent makes bridges and starts dnsmasq, ha-lrm must not wait for others on a busy machine.
 CAPABILITIES = {
+    "ha-lrm": "+sys_nice",
     "storage-agent": "+chown,+dac_override,+fowner,+fsetid,+setfcap,+sys_admin,+mknod,+setuid,+setgid,+kill",
     "sdn-agent": "+net_admin,+net_bind_service,+net_raw,+sys_admin,+setuid,+setgid,+setpcap,+chown,+kill,+dac_override",
 }
+
+# The way of a renewed lock, from ha-lrm to etcd and back: guests that keep all processors busy must not delay it, for a node
+# that cannot renew is reset. (corosync sees to that itself.)
+PROMPT = ("config-store", "ha-lrm", "ha-crm", "watchdog", "etcd")
+NICE = -15
+
+
+def promptness(name):
+    """The command prefix of what others wait for."""
+    return ["nice", "-n", str(NICE)] if name in PROMPT else []
+
 
 # config-store starts the setuid helper that asks PAM; this is the most the helper can have (chown: a password that is
 # changed goes into a new shadow file, which belongs to group shadow).
@@ -58,7 +70,7 @@ def privileges(service):
 def write_services(node):
     for service in SERVICES:
         program = os.path.join(node.bin_dir, "atoll-" + service.name)
-        command = [*privileges(service), program, "--run-dir", node.run_dir,
+        command = [*promptness(service.name), *privileges(service), program, "--run-dir", node.run_dir,
                    "--state-dir", state_of(service.name, node.state_dir), "--node", node.name, *node.options_of(service.name)]
         name = "atoll-" + service.name
         write_service(os.path.join(node.service_dir, name), f"{name}, as {service.user}", command,

@@ -14,6 +14,7 @@ struct gw_cluster {
     struct atl_bus *bus;
     struct atl_directory *directory;
     char *key_file;
+    bool associate;
     struct atl_call *call; /* Look or Announce, on its way */
     struct atl_timer *again;
     bool joined;
@@ -30,7 +31,8 @@ static void look_later(struct gw_cluster *cluster, atl_ns delay)
 static void join(struct gw_cluster *cluster)
 {
     struct atl_error err = {0};
-    const struct atl_bus_cluster options = {.directory = cluster->directory, .key_file = cluster->key_file};
+    const struct atl_bus_cluster options = {
+        .directory = cluster->directory, .key_file = cluster->key_file, .associate = cluster->associate};
     if (cluster->joined || cluster->failed ||
         atl_directory_node(cluster->directory, atl_bus_node(cluster->bus)) == NULL)
         return;
@@ -74,7 +76,7 @@ static bool announce(struct gw_cluster *cluster)
 {
     Atoll__Store__V1__AnnounceRequest request = ATOLL__STORE__V1__ANNOUNCE_REQUEST__INIT;
     uint8_t key[ATL_BUS_KEY_SIZE];
-    if (!cluster->joined)
+    if (!cluster->joined || cluster->associate) /* an associate's was told when it was admitted */
         return false;
     const uint8_t *said =
         atl_directory_key(cluster->directory, atl_bus_service(cluster->bus), atl_bus_node(cluster->bus));
@@ -106,19 +108,21 @@ static void look(void *user)
 {
     struct gw_cluster *cluster = user;
     Atoll__Store__V1__LookRequest request = ATOLL__STORE__V1__LOOK_REQUEST__INIT;
+    const struct atl_call_options options = {.node = cluster->associate ? ATL_ANY_NODE : NULL};
     cluster->again = NULL; /* it frees itself */
-    cluster->call =
-        atl_bus_call(cluster->bus, &atl_rpc_store_v1_Directory_Look, &request.base, NULL, on_looked, cluster);
+    cluster->call = atl_bus_call(cluster->bus, &atl_rpc_store_v1_Directory_Look, &request.base, &options,
+                                 on_looked, cluster);
 }
 
-struct gw_cluster *gw_cluster_open(struct atl_bus *bus, struct atl_directory *directory, const char *dir)
+struct gw_cluster *gw_cluster_open(const struct gw_cluster_options *options)
 {
     struct gw_cluster *cluster = atl_new0(struct gw_cluster);
-    ATL_FREE_AT_EXIT char *copy = atl_format("%s/directory", dir);
-    cluster->bus = bus;
-    cluster->directory = directory;
-    cluster->key_file = atl_format("%s/bus.key", dir);
-    atl_directory_keep(directory, copy);
+    ATL_FREE_AT_EXIT char *copy = atl_format("%s/directory", options->dir);
+    cluster->bus = options->bus;
+    cluster->directory = options->directory;
+    cluster->associate = options->associate;
+    cluster->key_file = atl_format("%s/bus.key", options->dir);
+    atl_directory_keep(cluster->directory, copy);
     join(cluster); /* as the last run left it: config-store may not be there yet */
     look_later(cluster, 0);
     return cluster;

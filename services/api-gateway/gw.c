@@ -155,10 +155,12 @@ static void call(struct gw_work *work, const struct atl_rpc *rpc, const Protobuf
 }
 
 /* config-store answers alike on every node: ours while it is well. An agent is that of the node that is
- * meant. */
+ * meant; on an associate, where there is none, any when no node is meant. */
 static const char *node_of(const struct gw_work *work, const struct atl_rpc *rpc)
 {
-    return strcmp(rpc->service->server, "config-store") == 0 ? ATL_ANY_NODE : work->node;
+    bool any = strcmp(rpc->service->server, "config-store") == 0 ||
+               (work->gw->options.associate && work->node == NULL);
+    return any ? ATL_ANY_NODE : work->node;
 }
 
 void gw_call_own(struct gw_work *work, const struct atl_rpc *rpc, const ProtobufCMessage *input,
@@ -234,12 +236,17 @@ bool gw_settle_node(struct gw_work *work)
             if (work->params.count > i) /* path parameters stand first, in order */
                 work->params.items[i].value = param->value;
         }
-        /* config-store answers alike on every node: there it names whom it is about, not who is to answer */
-        if (strcmp(param->value, work->gw->options.node) == 0 ||
-            strcmp(work->match.rpc->service->server, "config-store") == 0)
+        /* Who is to answer stands in /nodes/{node}; elsewhere, and with config-store, which answers alike on
+         * every node, it is whom it is about, and he may be lost. */
+        bool about = strncmp(work->match.rpc->path, "/nodes/", 7) != 0 ||
+                     strcmp(work->match.rpc->service->server, "config-store") == 0;
+        if (about || (strcmp(param->value, work->gw->options.node) == 0 && !work->gw->options.associate))
             continue;
-        if (work->gw->options.directory != NULL &&
-            atl_directory_node(work->gw->options.directory, param->value) != NULL) {
+        const struct atl_directory_node *known =
+            work->gw->options.directory != NULL
+                ? atl_directory_node(work->gw->options.directory, param->value)
+                : NULL;
+        if (known != NULL && !known->associate) {
             work->node = param->value;
             continue;
         }

@@ -21,6 +21,7 @@ struct gw_options {
     struct atl_bus *bus;
     const char *node;                      /* this machine's name */
     const struct atl_directory *directory; /* which other nodes there are; NULL: none */
+    bool associate;                        /* no node: nobody on this host answers */
     const char *openapi_file;              /* served as /openapi.json; NULL or absent: 404 */
     atl_ns refusal_delay;                  /* before each 401 */
 };

@@ -18,6 +18,7 @@ static const char *key_file;
 static const char *openapi_file = "/usr/share/atoll/openapi.json";
 static const char *connections = "8192";
 static const char *per_address = "0";
+static bool associate;
 
 struct program {
     struct gw *gw;
@@ -95,11 +96,13 @@ static enum atl_code start(struct atl_program *base, void **ret_self, struct atl
     if (code != ATL_OK)
         return code;
     ATL_FREE_AT_EXIT char *dir = atl_format("%s/gateway", base->state_dir);
-    program->cluster = gw_cluster_open(base->bus, base->directory, dir);
+    program->cluster = gw_cluster_open(&(const struct gw_cluster_options){
+        .bus = base->bus, .directory = base->directory, .dir = dir, .associate = associate});
     program->gw = gw_new(&(struct gw_options){.loop = base->loop,
                                               .bus = base->bus,
                                               .node = base->node,
                                               .directory = base->directory,
+                                              .associate = associate,
                                               .openapi_file = openapi_file,
                                               .refusal_delay = 3 * ATL_SECOND},
                          atl_contract);
@@ -134,6 +137,8 @@ int main(int argc, char **argv)
         {"connections", "NUMBER", "most connections at a time (default 8192)", &connections, NULL},
         {"connections-per-address", "NUMBER", "most of one address (default: half of them)", &per_address,
          NULL},
+        {"associate", NULL, "this host is no node: all is asked of the nodes of the cluster that admitted it",
+         NULL, &associate},
     };
     if (argc > 1 && strcmp(argv[1], "--make-cert") == 0)
         return make_cert(argc, argv);

@@ -13,6 +13,8 @@ struct cli_transport {
     enum atl_code (*call)(void *self, const struct atl_rpc *rpc, const struct atl_param *params, size_t count,
                           struct atl_buf *ret_json, struct atl_errors *errors, struct atl_error *err);
     void (*close)(void *self);
+    /* The node of this machine, or NULL when it cannot be told; NULL as a function: it is no node. */
+    const char *(*own_node)(void *self);
 };
 
 /* Errors: ATL_E_UNAVAILABLE config-store is not there; ATL_E_DENIED not root. */

@@ -1,4 +1,6 @@
-/* Calls over the bus of this machine, with root's assertion from config-store. */
+/* Calls over the bus, with root's assertion from config-store. What another node's service answers is asked
+ * there, as this machine's gateway would: with its key, which is root's to read, and its copy of the
+ * directory. */
 #include "cli.h"
 
 #include <errno.h>
@@ -6,14 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "atoll/bus/v1/identity.atl.h"
 #include "atoll/storage/v1/upload.atl.h"
 #include "atoll/store/v1/identity.atl.h"
 #include "io/bus.h"
+#include "io/directory.h"
 
 struct local {
+    const struct cli_args *args;
     struct atl_loop *loop;
     struct atl_bus *bus;
+    struct atl_bus *far; /* to other nodes; NULL: none was asked yet */
+    struct atl_directory *directory;
     struct atl_arena arena;
+    const char *node; /* of this machine; NULL: not known yet */
     const uint8_t *assertion;
     size_t assertion_size;
 };
@@ -21,7 +29,9 @@ struct local {
 static void local_close(void *self)
 {
     struct local *local = self;
+    atl_bus_close(&local->far);
     atl_bus_close(&local->bus);
+    atl_directory_free(&local->directory);
     atl_loop_free(local->loop);
     atl_arena_done(&local->arena);
     free(local);
@@ -46,7 +56,82 @@ static enum atl_code get_assertion(struct local *local, struct atl_error *err)
     uint8_t *packed = atl_arena_alloc(&local->arena, local->assertion_size);
     (void)protobuf_c_message_pack(&reply->assertion->base, packed);
     local->assertion = packed;
+    const ProtobufCBinaryData *said = &reply->assertion->assertion;
+    const Atoll__Bus__V1__Assertion *assertion = (const Atoll__Bus__V1__Assertion *)atl_unpack(
+        &atl_msg_bus_v1_Assertion, said->data, said->len, &local->arena);
+    local->node = assertion != NULL && assertion->node != NULL ? assertion->node : "";
     return ATL_OK;
+}
+
+/* --- other nodes --- */
+
+static const char *state_dir(struct local *local)
+{
+    static const char run[] = "/run/";
+    const char *run_dir = local->args->run_dir;
+    if (local->args->state_dir != NULL)
+        return local->args->state_dir;
+    return strncmp(run_dir, run, strlen(run)) == 0
+               ? atl_arena_format(&local->arena, "/var/lib/%s", run_dir + strlen(run))
+               : "/var/lib/atoll";
+}
+
+static enum atl_code open_far(struct local *local, struct atl_error *err)
+{
+    const char *folder = atl_arena_format(&local->arena, "%s/gateway", state_dir(local));
+    const char *key_file = atl_arena_format(&local->arena, "%s/bus.key", folder);
+    const struct atl_bus_options options = {.loop = local->loop,
+                                            .service = "api-gateway",
+                                            .node = local->node,
+                                            .run_dir = local->args->run_dir,
+                                            .client_only = true};
+    local->directory = atl_directory_new();
+    atl_directory_keep(local->directory, atl_arena_format(&local->arena, "%s/directory", folder));
+    if (atl_directory_node(local->directory, local->node) == NULL)
+        return ATL_OK; /* alone */
+    enum atl_code code = atl_bus_open(&options, &local->far, err);
+    const struct atl_bus_cluster cluster = {.directory = local->directory, .key_file = key_file};
+    return code == ATL_OK ? atl_bus_join_cluster(local->far, &cluster, err) : code;
+}
+
+/* The node whose agent answers, when that is another one; NULL: this one's, or config-store, which is alike
+ * everywhere. */
+static const char *other_node(const struct local *local, const struct atl_rpc *rpc,
+                              const struct atl_param *params, size_t count)
+{
+    static const char own[] = "/nodes/{node}";
+    const char *node = NULL;
+    bool of_node = (rpc->path != NULL && strncmp(rpc->path, own, strlen(own)) == 0) ||
+                   rpc == &atl_rpc_storage_v1_UploadStream_Open;
+    if (!of_node || strcmp(rpc->service->server, "config-store") == 0)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(params[i].name, "node") == 0)
+            node = params[i].value;
+    return node != NULL && strcmp(node, local->node) != 0 ? node : NULL;
+}
+
+struct way {
+    struct atl_bus *bus;
+    const char *node; /* NULL: this one */
+};
+
+static enum atl_code find_way(struct local *local, const struct atl_rpc *rpc, const struct atl_param *params,
+                              size_t count, struct way *ret_way, struct atl_error *err)
+{
+    *ret_way = (struct way){.bus = local->bus};
+    if (rpc->perm == NULL)
+        return ATL_OK;
+    enum atl_code code = local->assertion == NULL ? get_assertion(local, err) : ATL_OK;
+    const char *node = code == ATL_OK ? other_node(local, rpc, params, count) : NULL;
+    if (node == NULL)
+        return code;
+    if (local->directory == NULL)
+        code = open_far(local, err);
+    if (code == ATL_OK && (local->far == NULL || atl_directory_node(local->directory, node) == NULL))
+        code = atl_fail(err, ATL_E_ABSENT, "node", "there is no node '%s'", node);
+    *ret_way = (struct way){.bus = local->far, .node = node};
+    return code;
 }
 
 static void copy_errors(const struct atl_errors *from, struct atl_errors *to)
@@ -91,15 +176,15 @@ static enum atl_code one_call(struct local *local, const struct atl_rpc *rpc, co
     if (code != ATL_OK)
         return atl_fail(err, code, NULL, "Parameter verification failed.");
     struct answer answer = {.rpc = rpc, .json = ret_json, .errors = errors, .err = err, .loop = local->loop};
+    struct way way;
+    code = find_way(local, rpc, params, count, &way, err);
+    if (code != ATL_OK)
+        return code;
     bool as_user = rpc->perm != NULL;
-    if (as_user && local->assertion == NULL) {
-        code = get_assertion(local, err);
-        if (code != ATL_OK)
-            return code;
-    }
     struct atl_call_options options = {.assertion = as_user ? local->assertion : NULL,
-                                       .assertion_size = as_user ? local->assertion_size : 0};
-    (void)atl_bus_call(local->bus, rpc, input, &options, on_reply, &answer);
+                                       .assertion_size = as_user ? local->assertion_size : 0,
+                                       .node = way.node};
+    (void)atl_bus_call(way.bus, rpc, input, &options, on_reply, &answer);
     while (!answer.there)
         atl_loop_run(local->loop);
     return answer.code;
@@ -111,7 +196,9 @@ static enum atl_code send_file(struct local *local, const struct atl_param *para
 {
     Atoll__Storage__V1__UploadOpenRequest request = ATOLL__STORAGE__V1__UPLOAD_OPEN_REQUEST__INIT;
     const ProtobufCMessage *output = NULL;
-    enum atl_code code = local->assertion == NULL ? get_assertion(local, err) : ATL_OK;
+    const struct atl_rpc *rpc = &atl_rpc_storage_v1_UploadStream_Open;
+    struct way way;
+    enum atl_code code = find_way(local, rpc, params, count, &way, err);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(params[i].name, "node") == 0)
             request.node = atl_arena_strdup(&local->arena, params[i].value);
@@ -120,11 +207,10 @@ static enum atl_code send_file(struct local *local, const struct atl_param *para
     }
     request.has_max_size = 1;
     request.max_size = file->size;
-    struct atl_call_options options = {.assertion = local->assertion,
-                                       .assertion_size = local->assertion_size};
+    struct atl_call_options options = {
+        .assertion = local->assertion, .assertion_size = local->assertion_size, .node = way.node};
     if (code == ATL_OK)
-        code = atl_bus_call_wait(local->bus, &atl_rpc_storage_v1_UploadStream_Open, &request.base, &options,
-                                 &local->arena, &output, err);
+        code = atl_bus_call_wait(way.bus, rpc, &request.base, &options, &local->arena, &output, err);
     if (code != ATL_OK)
         return code;
     const Atoll__Storage__V1__UploadOffer *offer = (const Atoll__Storage__V1__UploadOffer *)output;
@@ -159,6 +245,15 @@ static enum atl_code local_call(void *self, const struct atl_rpc *rpc, const str
                                             : one_call(self, rpc, params, count, ret_json, errors, err);
 }
 
+static const char *local_node(void *self)
+{
+    struct local *local = self;
+    struct atl_error error = {0};
+    if (local->node == NULL && get_assertion(local, &error) != ATL_OK)
+        return NULL; /* the call itself will say so */
+    return local->node[0] != '\0' ? local->node : NULL;
+}
+
 enum atl_code cli_local_open(const struct cli_args *args, struct cli_transport *ret_transport,
                              struct atl_error *err)
 {
@@ -167,6 +262,7 @@ enum atl_code cli_local_open(const struct cli_args *args, struct cli_transport *
             err, ATL_E_DENIED, NULL,
             "only root may talk to the services of this machine directly; use --host with a token");
     struct local *local = atl_new0(struct local);
+    local->args = args;
     local->loop = atl_loop_new();
     struct atl_bus_options options = {
         .loop = local->loop, .service = "cli", .node = "", .run_dir = args->run_dir};
@@ -175,6 +271,7 @@ enum atl_code cli_local_open(const struct cli_args *args, struct cli_transport *
         local_close(local);
         return code;
     }
-    *ret_transport = (struct cli_transport){.self = local, .call = local_call, .close = local_close};
+    *ret_transport = (struct cli_transport){
+        .self = local, .call = local_call, .close = local_close, .own_node = local_node};
     return ATL_OK;
 }

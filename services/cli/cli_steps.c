@@ -150,6 +150,8 @@ enum atl_code cli_node_add(struct cli_args *args, const struct cli_transport *tr
     const char *node = args->node != NULL ? args->node : getenv("ATOLL_NODE");
     if (node == NULL && (field->flags & ATL_F_PATH))
         node = node_of_guest(args, transport, arena);
+    if (node == NULL && (field->flags & ATL_F_PATH) && transport->own_node != NULL)
+        node = transport->own_node(transport->self);
     if (node == NULL && (field->flags & ATL_F_PATH)) {
         enum atl_code code = only_node(transport, arena, &node, err);
         if (code != ATL_OK)

@@ -12,7 +12,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "io/loop.h"
+#include "io/stream.h"
+
 enum { CHUNK = 256 << 10, STALL_S = 60, ACK_S = 600, LINE_SIZE = 601 };
+#define MEET_TIME (20 * ATL_SECOND)
 
 enum atl_code cli_file_open(const struct atl_param *params, size_t count, struct cli_file *ret_file,
                             struct atl_error *err)
@@ -56,18 +60,23 @@ void cli_file_progress(const struct cli_file *file, uint64_t sent)
 /* --- the agent's socket -----------------------------------------------------------------------------------
  */
 
+static void set_patience(int fd)
+{
+    const struct timeval stall = {.tv_sec = STALL_S};
+    const struct timeval acknowledged = {.tv_sec = ACK_S};
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &acknowledged, sizeof acknowledged);
+}
+
 static int connect_agent(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval stall = {.tv_sec = STALL_S};
-    const struct timeval acknowledged = {.tv_sec = ACK_S};
     if (!atl_copy(address.sun_path, sizeof address.sun_path, path))
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &acknowledged, sizeof acknowledged);
+    set_patience(fd);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
         return fd;
     (void)close(fd);
@@ -122,20 +131,52 @@ static enum atl_code read_line(int fd, uint64_t sent, struct atl_error *err)
     return ATL_OK;
 }
 
-enum atl_code cli_file_send(const struct cli_file *file, const Atoll__Storage__V1__UploadOffer *offer,
-                            struct atl_error *err)
+/* A socket whose bytes go to another node's agent. */
+static enum atl_code connect_far(const Atoll__Bus__V1__StreamOffer *message,
+                                 struct atl_stream_relay **ret_relay, int *ret_fd, struct atl_error *err)
+{
+    struct atl_stream_offer offer;
+    int pair[2];
+    enum atl_code code = atl_stream_offer_unpack(message, &offer, err);
+    if (code != ATL_OK)
+        return code;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return atl_fail(err, ATL_E_LIMIT, NULL, "no sockets: %s", strerror(errno));
+    set_patience(pair[0]);
+    *ret_fd = pair[0];
+    *ret_relay = atl_stream_relay_connect(&offer, "upload", atl_clock_monotonic() + MEET_TIME, &pair[1]);
+    return ATL_OK;
+}
+
+static enum atl_code send_over(int fd, const struct cli_file *file,
+                               const Atoll__Storage__V1__UploadOffer *offer, struct atl_error *err)
 {
     uint64_t sent = 0;
-    int fd = offer->socket != NULL ? connect_agent(offer->socket) : -1;
-    if (fd < 0)
-        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "cannot reach the storage-agent's upload socket: %s",
-                        strerror(errno));
     enum atl_code code = send_all(fd, offer->token.data, offer->token.len)
                              ? send_file(fd, file, &sent, err)
                              : atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the storage-agent takes no bytes");
     (void)shutdown(fd, SHUT_WR);
-    if (code == ATL_OK)
-        code = read_line(fd, sent, err);
+    return code == ATL_OK ? read_line(fd, sent, err) : code;
+}
+
+enum atl_code cli_file_send(const struct cli_file *file, const Atoll__Storage__V1__UploadOffer *offer,
+                            struct atl_error *err)
+{
+    struct atl_stream_relay *relay = NULL;
+    struct atl_error broken = {0};
+    int fd = -1;
+    enum atl_code code = ATL_OK;
+    if (offer->stream != NULL)
+        code = connect_far(offer->stream, &relay, &fd, err);
+    else if (offer->socket == NULL || (fd = connect_agent(offer->socket)) < 0)
+        code = atl_fail(err, ATL_E_UNAVAILABLE, NULL, "cannot reach the storage-agent's upload socket: %s",
+                        strerror(errno));
+    if (code != ATL_OK)
+        return code;
+    code = send_over(fd, file, offer, err);
+    if (code != ATL_OK && relay != NULL && atl_stream_relay_ended(relay, &broken) && broken.code != ATL_OK)
+        code = atl_fail(err, broken.code, NULL, "%s", broken.text);
     (void)close(fd);
+    atl_stream_relay_free(&relay);
     return code;
 }

@@ -88,6 +88,8 @@ static int start(struct cli_args *args, struct atl_arena *arena)
         args->host = getenv("ATOLL_HOST");
     if (args->run_dir == NULL)
         args->run_dir = getenv("ATOLL_RUN_DIR") != NULL ? getenv("ATOLL_RUN_DIR") : "/run/atoll";
+    if (args->state_dir == NULL)
+        args->state_dir = getenv("ATOLL_STATE_DIR");
     enum atl_code code =
         args->host != NULL ? cli_remote_open(args, &transport, &err) : cli_local_open(args, &transport, &err);
     if (code != ATL_OK)

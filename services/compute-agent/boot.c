@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/startup.h"
+#include "ha.h"
 #include "io/log.h"
 
 enum { GUESTS_MAX = 4096, BOOT_ID_MAX = 64 };
@@ -83,7 +84,9 @@ static bool collect(struct cmp_boot *boot)
             continue;
         size_t got = part->boot_guests(boot->cmp->selves[i], guests, GUESTS_MAX - count, &known);
         for (size_t k = 0; known && k < got; k++) {
-            if (guests[k].running)
+            bool managed = cmp_ha_managed(boot->cmp, strcmp(part->name, "lxc") == 0 ? "lxc" : "qemu-server",
+                                          guests[k].vmid);
+            if (guests[k].running || managed)
                 continue;
             cmp_startup_parse(guests[k].startup, guests[k].vmid, &order[count]);
             parts[count++] = (struct boot_start){.part = i, .vmid = guests[k].vmid};

@@ -8,12 +8,14 @@
 #include <sys/stat.h>
 
 #include "boot.h"
+#include "core/lxc_make.h"
 #include "io/log.h"
 #include "push.h"
 #include "task_rpc.h"
 
 static const struct cmp_part *const all_parts[] = {
     &cmp_qemu_part,
+    &cmp_ha_part,
 #ifdef CMP_HAVE_LXC
     &cmp_lxc_part,
 #endif
@@ -42,8 +44,7 @@ const struct atl_task_type *cmp_task_types(size_t *ret_count)
 static void task_changed(const struct atl_task_info *info, void *user)
 {
     struct cmp *cmp = user;
-    if (cmp->push != NULL)
-        cmp_push_task(cmp->push, info);
+    cmp_push_soon(cmp->push);
     for (size_t i = 0; i < cmp->part_count; i++)
         if (cmp->parts[i]->task_changed != NULL)
             cmp->parts[i]->task_changed(cmp->selves[i], info);
@@ -64,7 +65,8 @@ static enum atl_code open_tree(struct cmp *cmp, struct atl_error *err)
     char own[160];
     if ((size_t)snprintf(own, sizeof own, "nodes/%s/", cmp->options.node) >= sizeof own)
         return atl_fail(err, ATL_E_INVALID, "node", "the name of the node is too long");
-    const char *const prefixes[] = {ATL_KEEPER_PREFIXES, "storage.cfg", "datacenter.cfg", own, NULL};
+    const char *const prefixes[] = {ATL_KEEPER_PREFIXES, "storage.cfg", "datacenter.cfg",
+                                    "ha/resources.cfg",  own,           NULL};
     cmp->mirror = atl_mirror_open(cmp->bus, prefixes);
     cmp->keeper = atl_keeper_new(cmp->bus, cmp->mirror);
     ATL_FREE_AT_EXIT char *dir = atl_format("%s/compute-agent", cmp->options.state_dir);
@@ -201,4 +203,16 @@ enum atl_code cmp_task_own(struct cmp *cmp, const char *type, const char *id, co
     const struct atl_task_start start = {
         .type = type, .id = id, .user = "root@pam", .spec = spec, .request_id = request_id};
     return atl_task_start(cmp->tasks, &start, ret_upid != NULL ? ret_upid : upid, err);
+}
+
+const char *cmp_datacenter_text(const struct cmp *cmp)
+{
+    const struct atl_file *file = atl_mirror_get(cmp->mirror, "datacenter.cfg");
+    return file != NULL ? file->bytes : NULL;
+}
+
+const char *cmp_datacenter(const struct cmp *cmp, const char *name, struct atl_arena *arena)
+{
+    const char *text = cmp_datacenter_text(cmp);
+    return text != NULL ? cmp_lxc_option(text, name, arena) : NULL;
 }

@@ -79,6 +79,11 @@ ATL_MUST_CHECK enum atl_code cmp_need_bridge(struct cmp *cmp, struct atl_request
 ATL_MUST_CHECK enum atl_code cmp_need_pool(struct cmp *cmp, struct atl_request *request, const char *pool,
                                            struct atl_error *err);
 
+/* What datacenter.cfg says (`name: value`), in the arena; NULL: nothing. */
+const char *cmp_datacenter(const struct cmp *cmp, const char *name, struct atl_arena *arena);
+/* All of it, borrowed until the mirror moves, or NULL. */
+const char *cmp_datacenter_text(const struct cmp *cmp);
+
 /* What a part adds to one push of the status view. Messages and texts live in the arena. */
 struct cmp_status {
     struct atl_arena *arena;
@@ -118,6 +123,7 @@ struct cmp_part {
 };
 
 extern const struct cmp_part cmp_qemu_part;
+extern const struct cmp_part cmp_ha_part; /* ha.c */
 #ifdef CMP_HAVE_LXC
 extern const struct cmp_part cmp_lxc_part; /* lxc.c */
 #endif

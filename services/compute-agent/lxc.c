@@ -210,8 +210,7 @@ bool lxc_part_random(uint8_t random[CMP_LXC_RANDOM])
 
 const char *lxc_part_mac_prefix(const struct lxc_part *part, struct atl_arena *arena)
 {
-    const struct atl_file *file = atl_mirror_get(part->cmp->mirror, "datacenter.cfg");
-    return file != NULL ? cmp_lxc_option(file->bytes, "mac_prefix", arena) : NULL;
+    return cmp_datacenter(part->cmp, "mac_prefix", arena);
 }
 
 /* The id in "nodes/pve/lxc/101.conf"; 0: another file. */

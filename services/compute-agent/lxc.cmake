@@ -5,7 +5,7 @@ pkg_check_modules(LXC REQUIRED IMPORTED_TARGET lxc)
 pkg_check_modules(ARCHIVE REQUIRED IMPORTED_TARGET libarchive)
 pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 
-atl_core(compute_lxc_core ${lxc_core} LIBS atl_proto PkgConfig::CRYPTO)
+atl_core(compute_lxc_core ${lxc_core} LIBS atl_identity atl_proto PkgConfig::CRYPTO)
 target_include_directories(compute_lxc_core PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 list(APPEND shell ${lxc_shell})
 list(APPEND CMP_LIBS compute_lxc_core)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "atoll/lxc/v1/lxc.atl.h"
+#include "ha.h"
 #include "lxc_part.h"
 
 void lxc_task(struct lxc_part *part, struct atl_request *request, const char *type,
@@ -53,13 +54,21 @@ static bool running(struct lxc_part *part, struct atl_request *request, uint32_t
     return false;
 }
 
+/* Asked of the manager instead? */
+static bool manager_takes(const struct lxc_part *part, struct atl_request *request, uint32_t vmid,
+                          const char *verb)
+{
+    return cmp_ha_takes(part->cmp, request,
+                        &(const struct cmp_ha_wish){.kind = "lxc", .vmid = vmid, .verb = verb});
+}
+
 void lxc_start(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__StartRequest *in = (const Atoll__Lxc__V1__StartRequest *)input;
     struct cmp_lxc_doc doc;
     bool skiplock = in->has_skiplock && in->skiplock;
-    if (!ready(part, request, in->vmid, skiplock, &doc))
+    if (manager_takes(part, request, in->vmid, "start") || !ready(part, request, in->vmid, skiplock, &doc))
         return;
     lxc_begin(part, request, &doc, in->vmid);
 }
@@ -69,7 +78,8 @@ void lxc_stop(struct atl_request *request, const ProtobufCMessage *input, void *
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__StopRequest *in = (const Atoll__Lxc__V1__StopRequest *)input;
     struct cmp_lxc_doc doc;
-    if (!ready(part, request, in->vmid, in->has_skiplock && in->skiplock, &doc))
+    if (manager_takes(part, request, in->vmid, "stop") ||
+        !ready(part, request, in->vmid, in->has_skiplock && in->skiplock, &doc))
         return;
     if (in->has_overrule_shutdown && in->overrule_shutdown) { /* a shutdown that waits holds the container */
         ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
@@ -93,7 +103,7 @@ void lxc_shutdown(struct atl_request *request, const ProtobufCMessage *input, vo
 {
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__ShutdownRequest *in = (const Atoll__Lxc__V1__ShutdownRequest *)input;
-    if (!running(part, request, in->vmid))
+    if (manager_takes(part, request, in->vmid, "shutdown") || !running(part, request, in->vmid))
         return;
     Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
     spec.has_timeout_s = in->has_timeout;
@@ -145,6 +155,9 @@ void lxc_delete(struct atl_request *request, const ProtobufCMessage *input, void
     enum atl_code code = lxc_part_doc(part, in->vmid, arena, &doc, &error);
     const char *lock = code == ATL_OK ? cmp_lxc_doc_lock(&doc) : NULL;
     bool force = in->has_force && in->force;
+    bool forget = false;
+    if (code == ATL_OK)
+        code = cmp_ha_unused(part->cmp, "lxc", in->vmid, in->has_purge && in->purge, &forget, &error);
     if (code == ATL_OK && doc.now->config->has_protection && doc.now->config->protection)
         code = atl_fail(&error, ATL_E_STATE, NULL, "can't remove CT %" PRIu32 " - protection mode enabled",
                         in->vmid);
@@ -159,6 +172,7 @@ void lxc_delete(struct atl_request *request, const ProtobufCMessage *input, void
     }
     Atoll__Lxc__V1__TaskSpec spec = order(part, request, in->vmid);
     Atoll__Lxc__V1__DeleteRequest copy = *in;
+    copy.has_purge = copy.purge = forget;
     spec.remove = &copy;
     spec.has_force = true;
     spec.force = force;
@@ -173,10 +187,7 @@ void lxc_resize(struct atl_request *request, const ProtobufCMessage *input, void
     struct cmp_lxc_doc doc;
     if (!ready(part, request, in->vmid, false, &doc))
         return;
-    enum atl_code code = ATL_OK;
-    if (in->digest != NULL && strcmp(in->digest, doc.digest) != 0)
-        code = atl_fail(&error, ATL_E_CONFLICT, "digest",
-                        "detected modified configuration - file changed by other user? Try again.");
+    enum atl_code code = atl_digest_check(doc.digest, in->digest, &error);
     const char *disk = atl_message_text(&atl_msg_lxc_v1_Config, &doc.now->config->base, in->disk,
                                         atl_request_arena(request));
     if (disk == NULL && code == ATL_OK)

@@ -7,6 +7,7 @@
 
 #include "atoll/storage/v1/volume.atl.h"
 #include "core/lxc_volume.h"
+#include "ha.h"
 #include "io/loop.h"
 #include "lxc_work.h"
 
@@ -212,7 +213,10 @@ enum atl_code lxc_task_create(struct atl_task *task, const uint8_t *spec, size_t
             atl_task_warn(task, "the file '%s' is left behind: %s", work.path, error.text);
         return code;
     }
-    if (!work.spec->create->has_start || !work.spec->create->start)
+    bool start = work.spec->create->has_start && work.spec->create->start;
+    if (work.spec->create->has_ha_managed && work.spec->create->ha_managed) /* the manager has it started */
+        return cmp_ha_add(task, "lxc", work.vmid, start, err);
+    if (!start)
         return ATL_OK;
     /* The container is there; that it does not start is worth a warning, not its removal. */
     struct atl_error error = {0};

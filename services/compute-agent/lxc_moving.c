@@ -8,6 +8,8 @@
 
 #include "atoll/lxc/v1/lxc.atl.h"
 #include "atoll/lxc/v1/migrate.atl.h"
+#include "core/migrate.h"
+#include "ha.h"
 #include "io/directory.h"
 #include "io/log.h"
 #include "lxc_part.h"
@@ -42,7 +44,7 @@ void lxc_migrate_precondition(struct atl_request *request, const ProtobufCMessag
     reply.allowed_nodes = atl_arena_array(arena, char *, count + 1);
     for (size_t i = 0; i < count; i++) {
         const char *node = atl_directory_at(directory, i)->node;
-        if (strcmp(node, part->cmp->options.node) != 0 &&
+        if (!atl_directory_at(directory, i)->associate && strcmp(node, part->cmp->options.node) != 0 &&
             (in->target == NULL || strcmp(node, in->target) == 0))
             reply.allowed_nodes[reply.n_allowed_nodes++] = atl_arena_strdup(arena, node);
     }
@@ -89,6 +91,10 @@ void lxc_migrate(struct atl_request *request, const ProtobufCMessage *input, voi
     const Atoll__Lxc__V1__MigrateRequest *in = (const Atoll__Lxc__V1__MigrateRequest *)input;
     struct atl_arena *arena = atl_request_arena(request);
     struct atl_error error = {0};
+    const struct cmp_ha_wish wish = {
+        .kind = "lxc", .vmid = in->vmid, .verb = "migrate", .target = in->target};
+    if (cmp_ha_takes(part->cmp, request, &wish))
+        return;
     if (may_migrate(part, request, in, &error) != ATL_OK) {
         atl_request_fail(request, &error, NULL);
         return;
@@ -103,8 +109,10 @@ void lxc_migrate(struct atl_request *request, const ProtobufCMessage *input, voi
     spec.move = &move;
     move.target = in->target;
     move.storages = in->target_storage;
-    move.has_limit_kib_s = in->has_bwlimit;
-    move.limit_kib_s = in->has_bwlimit ? (uint64_t)in->bwlimit : 0;
+    move.limit_kib_s = cmp_move_limit(in->has_bwlimit, in->has_bwlimit ? (uint64_t)in->bwlimit : 0, 0,
+                                      cmp_datacenter_text(part->cmp)) /
+                       1024;
+    move.has_limit_kib_s = move.limit_kib_s > 0;
     move.has_restart = true;
     move.restart = in->has_restart && in->restart;
     lxc_task(part, request, "vzmigrate", &spec);

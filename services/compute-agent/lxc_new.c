@@ -9,6 +9,7 @@
 #include "atoll/lxc/v1/lxc.atl.h"
 #include "atoll/storage/v1/volume.atl.h"
 #include "core/lxc_volume.h"
+#include "ha.h"
 #include "lxc_part.h"
 
 enum { STORES_MAX = 8 };
@@ -277,6 +278,9 @@ static enum atl_code check(struct creating *creating, struct atl_error *err)
                         atl_arena_format(arena, "/storage/%s", store), audit_store, err);
     if (code == ATL_OK)
         code = cmp_need_pool(creating->part->cmp, creating->request, creating->create.pool, err);
+    if (code == ATL_OK)
+        code = cmp_ha_may_add(creating->part->cmp, creating->request,
+                              creating->create.has_ha_managed && creating->create.ha_managed, err);
     if (code == ATL_OK)
         code = lxc_may_set(creating->part, creating->request, creating->create.vmid, config,
                            config->unprivileged, err);

@@ -5,6 +5,7 @@
 
 #include "atoll/lxc/v1/lxc.atl.h"
 #include "core/lxc_volume.h"
+#include "ha.h"
 #include "lxc_part.h"
 
 static const char *const audit[] = {"VM.Audit", NULL};
@@ -89,7 +90,8 @@ void lxc_get_status(struct atl_request *request, const ProtobufCMessage *input, 
     const struct cmp_facts *facts = cmp_facts_find(part->facts, in->vmid);
     atl_assert(facts != NULL); /* the file is there and was just read */
     Atoll__Lxc__V1__GetStatusReply *reply = status_of(part, facts, atl_request_arena(request));
-    reply->ha = atl_arena_strdup(atl_request_arena(request), "{\"managed\":0}");
+    reply->ha = atl_arena_strdup(atl_request_arena(request),
+                                 cmp_ha_json(part->cmp, "lxc", in->vmid, atl_request_arena(request)));
     atl_request_reply(request, &reply->base);
 }
 

@@ -6,6 +6,7 @@
 
 #include "atoll/storage/v1/volume.atl.h"
 #include "core/lxc_volume.h"
+#include "ha.h"
 #include "lxc_work.h"
 
 static enum atl_code free_one(struct lxc_work *work, const char *volume, struct atl_error *err)
@@ -84,6 +85,8 @@ enum atl_code lxc_task_destroy(struct atl_task *task, const uint8_t *spec, size_
         code = lxc_work_read(&work, err);
     if (code == ATL_OK)
         code = may_destroy(&work, work.spec->has_force && work.spec->force, err);
+    if (code == ATL_OK && work.spec->remove != NULL && work.spec->remove->purge)
+        code = cmp_ha_forget(task, "lxc", work.vmid, err);
     if (code != ATL_OK)
         return code;
     if (!work.spec

@@ -233,30 +233,13 @@ enum atl_code move_go_on(struct work *work, struct atl_error *err)
     return code == ATL_OK && work->driver->qmp != NULL ? run_again(work, err) : code;
 }
 
-/* A QEMU that is asked to leave is gone in some ms; libvirt looks every 200 ms whether one that it kills is.
- */
-static void ask_to_leave(struct work *work)
-{
-    atl_ns end = atl_clock_monotonic() + 300 * ATL_MS;
-    enum cmp_state state = CMP_PAUSED;
-    const struct timespec step = {.tv_nsec = 5 * ATL_MS};
-    if (work->driver->qmp == NULL || move_command(work, "quit", NULL, NULL) != ATL_OK)
-        return;
-    while (state != CMP_STOPPED && atl_clock_monotonic() < end) {
-        (void)nanosleep(&step, NULL); /* cut short by a signal: it looks a little sooner */
-        if (work->driver->state(work->engine, work->spec->vmid, &state, NULL) != ATL_OK)
-            return;
-    }
-}
-
 enum atl_code move_end_copy(struct work *work, struct atl_error *err)
 {
     enum cmp_state state = CMP_STOPPED;
     enum atl_code code = work->driver->state(work->engine, work->spec->vmid, &state, err);
     if (code != ATL_OK || state == CMP_STOPPED)
         return code;
-    ask_to_leave(work);
-    code = work->driver->stop(work->engine, work->spec->vmid, err);
+    code = work->driver->abandon(work->engine, work->spec->vmid, err);
     return code == ATL_E_ABSENT ? ATL_OK : code; /* it has ended by itself */
 }
 

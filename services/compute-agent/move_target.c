@@ -29,6 +29,9 @@ struct target {
     bool committed;
 };
 
+enum { LOOKS = 50 }; /* libvirt forgets within 200 ms one that has gone */
+
+static const atl_ns look_again = 10 * ATL_MS;
 static const atl_ns look_period = 500 * ATL_MS;
 static const atl_ns connect_within = 30 * ATL_SECOND;
 static const atl_ns state_within = 20 * ATL_SECOND;
@@ -132,6 +135,10 @@ static enum atl_code fill_facts(struct target *target, const Atoll__Qemu__V1__As
     facts->has_no_quorum = true;
     facts->no_quorum = cmp_handover_read(&target->handover, &target->found, &target->text, NULL) != ATL_OK;
     enum atl_code code = work->driver->state(work->engine, work->spec->vmid, &state, err);
+    for (int i = 0; code == ATL_OK && state != CMP_STOPPED && i < LOOKS; i++) { /* it may have just left us */
+        work_sleep(work, look_again);
+        code = work->driver->state(work->engine, work->spec->vmid, &state, err);
+    }
     facts->has_running = true;
     facts->running = state != CMP_STOPPED;
     for (size_t i = 0; code == ATL_OK && i < ask->n_storage; i++)

@@ -16,7 +16,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 
-enum { PIPES_MAX = 64, BACKLOG = 16, LOOK_MS = 100 };
+enum { PIPES_MAX = 64, BACKLOG = 16 };
 
 static const atl_ns connect_within = 20 * ATL_SECOND;
 
@@ -102,7 +102,7 @@ static void *accept_qemu(void *argument)
     struct move_tunnel *tunnel = argument;
     while (!atomic_load(&tunnel->closing)) {
         struct pollfd wait = {.fd = tunnel->listener, .events = POLLIN};
-        if (poll(&wait, 1, LOOK_MS) <= 0)
+        if (poll(&wait, 1, -1) <= 0)
             continue;
         int fd = accept4(tunnel->listener, NULL, NULL, SOCK_CLOEXEC);
         struct atl_stream *stream = NULL;
@@ -250,6 +250,8 @@ void move_tunnel_close(struct move_tunnel **pointer)
     atomic_store(&tunnel->closing, true);
     if (tunnel->server != NULL)
         atl_stream_server_abort(tunnel->server);
+    if (tunnel->listener >= 0)
+        (void)shutdown(tunnel->listener, SHUT_RDWR); /* wakes who waits for QEMU */
     (void)pthread_join(tunnel->thread, NULL);
     for (size_t i = 0; i < tunnel->pipe_count; i++) {
         atl_stream_abort(tunnel->pipes[i].stream);

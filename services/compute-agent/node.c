@@ -236,6 +236,15 @@ static char *gateway_fingerprint(const char *state_dir, struct atl_arena *arena)
 /* --- the part
  * ----------------------------------------------------------------------------------------------------- */
 
+/* What weighs more of processors and memory. */
+static void fill_pressure(Atoll__Store__V1__NodeStatus *node, struct atl_arena *arena)
+{
+    double cpu = cmp_node_pressure(cmp_lxc_read("/proc/pressure/cpu", arena));
+    double memory = cmp_node_pressure(cmp_lxc_read("/proc/pressure/memory", arena));
+    node->pressure = cpu > memory ? cpu : memory;
+    node->has_pressure = node->pressure >= 0;
+}
+
 static void part_status(void *self, struct cmp_status *status)
 {
     const struct node_part *part = self;
@@ -252,6 +261,7 @@ static void part_status(void *self, struct cmp_status *status)
     node->maxmem = cmp_node_meminfo(memory, "MemTotal");
     node->mem = node->maxmem - cmp_node_meminfo(memory, "MemAvailable");
     node->uptime = (uint64_t)uptime();
+    fill_pressure(node, arena);
     if (statvfs("/", &disk) == 0) {
         node->has_disk = node->has_maxdisk = true;
         node->maxdisk = disk.f_blocks * disk.f_frsize;

@@ -12,9 +12,10 @@
 #include "core/drain.h"
 #include "core/lxc_make.h"
 #include "core/startup.h"
+#include "ha.h"
 #include "io/directory.h"
 
-enum { WORKERS_DEFAULT = 4 };
+enum { WORKERS_DEFAULT = 4, WORKERS_MOST = 64 };
 
 /* One guest of this node that is meant. */
 struct chosen {
@@ -29,6 +30,7 @@ struct choice { /* in the request's arena */
     struct atl_arena *arena;
     const char *vms; /* "100,101", or NULL: all */
     const char *const *privileges;
+    bool own_only; /* not those under high availability: ha-lrm has them */
     struct chosen *guests;
     size_t count;
     Atoll__Node__V1__AllSpec spec;
@@ -49,7 +51,10 @@ static enum atl_code add_guest(struct choice *choice, const Atoll__Store__V1__Gu
 {
     struct cmp *cmp = choice->cmp;
     bool container = strcmp(row->type, "lxc") == 0;
-    const struct atl_file *file = cmp_config_file(cmp, container ? "lxc" : "qemu-server", row->vmid);
+    const char *kind = container ? "lxc" : "qemu-server";
+    const struct atl_file *file = cmp_config_file(cmp, kind, row->vmid);
+    if (choice->own_only && cmp_ha_managed(cmp, kind, row->vmid))
+        return ATL_OK;
     if (file == NULL || !is_wanted(choice, row->vmid))
         return ATL_OK;
     enum atl_code code =
@@ -112,8 +117,6 @@ static Atoll__Node__V1__AllItem *add_item(struct choice *choice, const struct ch
     item->vmid = guest->row->vmid;
     item->type = guest->row->type;
     item->group = group;
-    item->has_running = true;
-    item->running = guest->running;
     choice->spec.item[choice->spec.n_item++] = item;
     return item;
 }
@@ -152,7 +155,9 @@ static void init(struct choice *choice, struct atl_request *request, struct cmp 
     atoll__node__v1__all_spec__init(&choice->spec);
     choice->spec.node = atl_arena_strdup(choice->arena, cmp->options.node);
     choice->spec.verb = atl_arena_strdup(choice->arena, verb);
-    choice->spec.workers = WORKERS_DEFAULT;
+    const char *workers = cmp_datacenter(cmp, "max_workers", choice->arena);
+    unsigned long wanted = workers != NULL ? strtoul(workers, NULL, 10) : 0;
+    choice->spec.workers = wanted > 0 && wanted <= WORKERS_MOST ? (uint32_t)wanted : WORKERS_DEFAULT;
 }
 
 static void begin(struct choice *choice)
@@ -192,6 +197,7 @@ static enum atl_code choose_for(struct choice *choice, const char *vms, const ch
 static bool choose_own(struct choice *choice, const char *node, const char *vms)
 {
     struct atl_error error = {0};
+    choice->own_only = true;
     if (need_own(choice, node, &error) == ATL_OK && choose_for(choice, vms, may_power, &error) == ATL_OK)
         return true;
     refuse(choice, &error);

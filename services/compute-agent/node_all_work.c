@@ -57,8 +57,8 @@ static enum atl_code begin_vm(struct all *all, const Atoll__Node__V1__AllItem *i
         request.node = spec->node;
         request.vmid = item->vmid;
         request.target = item->target;
-        request.has_online = request.has_with_local_disks = item->running;
-        request.online = item->running;
+        /* It may have been started since the guests were looked at. */
+        request.has_online = request.online = request.has_with_local_disks = true;
         request.with_local_disks = spec->with_local_disks;
         return ask(all, &atl_rpc_qemu_v1_Qemu_Migrate, &request.base, upid, err);
     }
@@ -92,8 +92,7 @@ static enum atl_code begin_ct(struct all *all, const Atoll__Node__V1__AllItem *i
         request.node = spec->node;
         request.vmid = item->vmid;
         request.target = item->target;
-        request.has_restart = item->running;
-        request.restart = item->running;
+        request.has_restart = request.restart = true;
         return ask(all, &atl_rpc_lxc_v1_Lxc_Migrate, &request.base, upid, err);
     }
     if (strcmp(spec->verb, "start") == 0) {

@@ -18,10 +18,10 @@ struct sent_guest { /* what the view holds of one guest, as a hash of its packed
     bool seen;
 };
 
-struct task_entry {
+struct sent_task { /* what the view holds of one task */
     char upid[ATL_UPID_MAX];
-    char status[ATL_TASK_EXIT_MAX];
-    int64_t ended;
+    bool ended;
+    uint64_t how; /* a hash of how it ended: whose worker has died, his agent may find more to say */
 };
 
 struct cmp_push {
@@ -34,7 +34,7 @@ struct cmp_push {
     bool want_full;
     struct sent_guest *sent; /* sorted by vmid */
     size_t sent_count;
-    struct task_entry tasks[TASKS_MAX]; /* since the last push; when full the next push asks the spool */
+    struct sent_task *tasks; /* the newest, and older ones that have not ended */
     size_t task_count;
 };
 
@@ -79,21 +79,64 @@ static struct sent_guest *find_sent(struct cmp_push *push, uint32_t vmid)
     return low < push->sent_count && push->sent[low].vmid == vmid ? &push->sent[low] : NULL;
 }
 
+static const struct sent_task *find_task(const struct sent_task *tasks, size_t count, const char *upid)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(tasks[i].upid, upid) == 0)
+            return &tasks[i];
+    return NULL;
+}
+
+static void add_task(Atoll__Store__V1__PushRequest *request, const struct atl_task_info *info,
+                     struct atl_arena *arena)
+{
+    Atoll__Store__V1__TaskStatus *task = atl_arena_new(arena, Atoll__Store__V1__TaskStatus);
+    atoll__store__v1__task_status__init(task);
+    task->upid = atl_arena_strdup(arena, info->upid);
+    if (info->state == ATL_TASK_STOPPED) {
+        task->has_endtime = true;
+        task->endtime = info->ended > 0 ? info->ended : atl_clock_wall_seconds();
+        task->status = atl_arena_strdup(arena, info->exit);
+    }
+    request->task[request->n_task++] = task;
+}
+
+/* Of all services of the node, as their folders tell: what began or ended since the last push; all of the
+ * newest when the view knows nothing. */
 static void collect_tasks(struct cmp_push *push, struct atl_arena *arena,
                           Atoll__Store__V1__PushRequest *request)
 {
-    request->task = atl_arena_array(arena, Atoll__Store__V1__TaskStatus *, push->task_count + 1);
-    for (size_t i = 0; i < push->task_count; i++) {
-        Atoll__Store__V1__TaskStatus *task = atl_arena_new(arena, Atoll__Store__V1__TaskStatus);
-        atoll__store__v1__task_status__init(task);
-        task->upid = push->tasks[i].upid;
-        if (push->tasks[i].ended > 0) {
-            task->has_endtime = true;
-            task->endtime = push->tasks[i].ended;
-            task->status = push->tasks[i].status;
-        }
-        request->task[request->n_task++] = task;
+    const struct atl_upid_filter newest = {.limit = TASKS_MAX};
+    struct atl_task_info *infos = NULL;
+    size_t count = 0;
+    size_t total = 0;
+    atl_task_list(push->cmp->reader, &newest, arena, &infos, &count, &total);
+    struct sent_task *next = atl_alloc0((count + push->task_count + 1) * sizeof *next);
+    size_t next_count = 0;
+    request->task = atl_arena_array(arena, Atoll__Store__V1__TaskStatus *, count + push->task_count + 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct sent_task *old = find_task(push->tasks, push->task_count, infos[i].upid);
+        struct sent_task *now = &next[next_count++];
+        (void)atl_copy(now->upid, sizeof now->upid, infos[i].upid);
+        now->ended = infos[i].state == ATL_TASK_STOPPED;
+        now->how = hash_bytes((const uint8_t *)infos[i].exit, strlen(infos[i].exit));
+        if (push->want_full || old == NULL || old->ended != now->ended || old->how != now->how)
+            add_task(request, &infos[i], arena);
     }
+    for (size_t i = 0; i < push->task_count; i++) { /* running still, with so many begun since? */
+        struct atl_task_info info = {0};
+        const struct sent_task *old = &push->tasks[i];
+        if (old->ended || find_task(next, next_count, old->upid) != NULL ||
+            atl_task_status(push->cmp->reader, old->upid, &info, NULL) != ATL_OK)
+            continue;
+        if (push->want_full || info.state == ATL_TASK_STOPPED)
+            add_task(request, &info, arena);
+        if (info.state != ATL_TASK_STOPPED)
+            next[next_count++] = *old;
+    }
+    free(push->tasks);
+    push->tasks = next;
+    push->task_count = next_count;
 }
 
 /* All guests of all parts, sorted. */
@@ -176,7 +219,6 @@ static void push_now(void *user)
     collect_tasks(push, &arena, &request);
     difference(push, &arena, &request);
     push->want_full = false;
-    push->task_count = 0;
     push->call = atl_bus_call(push->cmp->bus, &atl_rpc_store_v1_Status_Push, &request.base,
                               &(const struct atl_call_options){.deadline = 5 * ATL_SECOND}, pushed, push);
 }
@@ -209,6 +251,7 @@ void cmp_push_close(struct cmp_push **push_pointer)
     atl_timer_free(push->timer);
     atl_timer_free(push->soon);
     free(push->sent);
+    free(push->tasks);
     free(push);
     *push_pointer = NULL;
 }
@@ -218,24 +261,4 @@ void cmp_push_soon(struct cmp_push *push)
     if (push == NULL || push->soon != NULL)
         return;
     push->soon = atl_loop_timer(push->cmp->loop, push_soon, 0, push_soon_fired, push);
-}
-
-void cmp_push_task(struct cmp_push *push, const struct atl_task_info *info)
-{
-    size_t at = 0;
-    while (at < push->task_count && strcmp(push->tasks[at].upid, info->upid) != 0)
-        at++;
-    if (at == TASKS_MAX) { /* the oldest gives way: it is in the spool for those who look there */
-        memmove(push->tasks, push->tasks + 1, sizeof push->tasks - sizeof push->tasks[0]);
-        at = TASKS_MAX - 1;
-        push->task_count--;
-    }
-    struct task_entry *entry = &push->tasks[at];
-    (void)atl_copy(entry->upid, sizeof entry->upid, info->upid);
-    (void)atl_copy(entry->status, sizeof entry->status, info->exit);
-    entry->ended =
-        info->state == ATL_TASK_STOPPED ? (info->ended > 0 ? info->ended : atl_clock_wall_seconds()) : 0;
-    if (at == push->task_count)
-        push->task_count++;
-    cmp_push_soon(push);
 }

@@ -11,6 +11,5 @@ void cmp_push_close(struct cmp_push **push);
 
 /* Something changed that should be seen soon; many calls make one push. */
 void cmp_push_soon(struct cmp_push *push);
-void cmp_push_task(struct cmp_push *push, const struct atl_task_info *info);
 
 #endif

@@ -60,6 +60,9 @@ ATL_MUST_CHECK enum atl_code qemu_config(const struct cmp_qemu *qemu, uint32_t v
 ATL_MUST_CHECK enum atl_code qemu_work(const struct cmp_qemu *qemu, struct atl_request *request,
                                        uint32_t vmid, struct atl_arena *arena,
                                        Atoll__Qemu__V1__Work **ret_work, struct atl_error *err);
+/* Gives the network devices that have none a MAC address, by the prefix of datacenter.cfg. set may be NULL.
+ */
+void qemu_fill_macs(const struct cmp_qemu *qemu, Atoll__Qemu__V1__Config *set, struct atl_arena *arena);
 /* Root alone may: skiplock, args, hookscript, files of the host as disks. */
 ATL_MUST_CHECK enum atl_code qemu_need_root(struct atl_request *request, bool wanted, const char *field,
                                             struct atl_error *err);

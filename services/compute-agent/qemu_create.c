@@ -11,6 +11,7 @@
 
 #include "atoll/qemu/v1/work.atl.h"
 #include "atoll/storage/v1/volume.atl.h"
+#include "ha.h"
 #include "io/log.h"
 #include "pure/codec.h"
 #include "qemu.h"
@@ -259,6 +260,9 @@ static enum atl_code check_request(struct create *create, struct atl_error *err)
     if (code == ATL_OK)
         code = cmp_need_pool(qemu->cmp, create->request, create->in->pool, err);
     if (code == ATL_OK)
+        code = cmp_ha_may_add(qemu->cmp, create->request,
+                              create->in->has_ha_managed && create->in->ha_managed, err);
+    if (code == ATL_OK)
         code = qemu_need_config(qemu, create->request, create->in->vmid, create->config, err);
     if (code == ATL_OK && cmp_config_file(qemu->cmp, "qemu-server", create->in->vmid) != NULL)
         code = atl_fail(err, ATL_E_EXISTS, NULL,
@@ -293,9 +297,12 @@ void qemu_create(struct atl_request *request, const ProtobufCMessage *input, voi
         create_end(create);
         return;
     }
+    qemu_fill_macs(create->qemu, create->config, arena);
     create->work->config = create->config;
     create->work->has_start = create->in->has_start && create->in->start;
     create->work->start = create->work->has_start;
+    create->work->has_ha_managed = create->work->ha_managed =
+        create->in->has_ha_managed && create->in->ha_managed;
     size_t count = 0;
     const struct cmp_drive *drives = cmp_drives(create->config, arena, &count);
     create->waiting = 1; /* so that answers cannot end it before all are asked */
@@ -325,6 +332,10 @@ static enum atl_code check_delete(struct cmp_qemu *qemu, struct atl_request *req
         code = qemu_config(qemu, in->vmid, arena, &file, NULL, err);
     if (code != ATL_OK)
         return code;
+    bool forget = false;
+    code = cmp_ha_unused(qemu->cmp, "qemu-server", in->vmid, in->has_purge && in->purge, &forget, err);
+    if (code != ATL_OK)
+        return code;
     const Atoll__Qemu__V1__Config *config = file.main->config;
     if (config->has_protection && config->protection)
         return atl_fail(err, ATL_E_STATE, NULL, "can't remove VM %" PRIu32 " - protection mode enabled",
@@ -338,8 +349,7 @@ static enum atl_code check_delete(struct cmp_qemu *qemu, struct atl_request *req
         return code;
     (*ret_work)->has_skiplock = skiplock;
     (*ret_work)->skiplock = skiplock;
-    (*ret_work)->has_purge = in->has_purge;
-    (*ret_work)->purge = in->purge;
+    (*ret_work)->has_purge = (*ret_work)->purge = forget;
     (*ret_work)->has_unreferenced = in->has_destroy_unreferenced_disks;
     (*ret_work)->unreferenced = in->destroy_unreferenced_disks;
     return ATL_OK;

@@ -11,6 +11,7 @@
 #include "atoll/qemu/v1/qemu.atl.h"
 #include "core/migrate.h"
 #include "core/move_nodes.h"
+#include "ha.h"
 #include "io/log.h"
 #include "pure/storage_map.h"
 #include "qemu.h"
@@ -113,7 +114,12 @@ static void answer_migrate(struct atl_request *request, const ProtobufCMessage *
 
 void qemu_migrate(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
-    qemu_fresh(user, request, input, ((const Atoll__Qemu__V1__MigrateRequest *)input)->vmid, answer_migrate);
+    const struct cmp_qemu *qemu = user;
+    const Atoll__Qemu__V1__MigrateRequest *in = (const Atoll__Qemu__V1__MigrateRequest *)input;
+    const struct cmp_ha_wish wish = {
+        .kind = "qemu-server", .vmid = in->vmid, .verb = "migrate", .target = in->target};
+    if (!cmp_ha_takes(qemu->cmp, request, &wish))
+        qemu_fresh(user, request, input, in->vmid, answer_migrate);
 }
 
 /* --- what it would meet -----------------------------------------------------------------------------------
@@ -182,7 +188,8 @@ static void add_nodes(const struct cmp_qemu *qemu, struct look *look, const char
         atl_arena_array(look->arena, Atoll__Qemu__V1__UnfitNodeEntry *, count + 1);
     for (size_t i = 0; i < count; i++) {
         const char *node = atl_directory_at(directory(qemu), i)->node;
-        if (strcmp(node, qemu->cmp->options.node) != 0 && (target == NULL || strcmp(node, target) == 0))
+        if (!atl_directory_at(directory(qemu), i)->associate && strcmp(node, qemu->cmp->options.node) != 0 &&
+            (target == NULL || strcmp(node, target) == 0))
             add_node(look, node);
     }
 }

@@ -6,6 +6,7 @@
 
 #include "atoll/qemu/v1/qemu.atl.h"
 #include "core/cloudinit.h"
+#include "ha.h"
 #include "io/log.h"
 #include "pure/codec.h"
 #include "qemu.h"
@@ -166,10 +167,20 @@ static void run_command(struct cmp_qemu *qemu, struct atl_request *request, cons
                    &work->base);
 }
 
+/* Asked of the manager instead? */
+static bool manager_takes(const struct cmp_qemu *qemu, struct atl_request *request, uint32_t vmid,
+                          const char *verb)
+{
+    return cmp_ha_takes(qemu->cmp, request,
+                        &(const struct cmp_ha_wish){.kind = "qemu-server", .vmid = vmid, .verb = verb});
+}
+
 static void handle_start(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Qemu__V1__StartRequest *in = (const Atoll__Qemu__V1__StartRequest *)input;
     struct atl_error error = {0};
+    if (manager_takes(user, request, in->vmid, "start"))
+        return;
     if (qemu_need_root(request, in->force_cpu != NULL, "force-cpu", &error) != ATL_OK) {
         atl_request_fail(request, &error, NULL);
         return;
@@ -187,6 +198,8 @@ static void handle_start(struct atl_request *request, const ProtobufCMessage *in
 static void handle_stop(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Qemu__V1__StopRequest *in = (const Atoll__Qemu__V1__StopRequest *)input;
+    if (manager_takes(user, request, in->vmid, "stop"))
+        return;
     run_command(user, request,
                 &(const struct command){.type = "qmstop",
                                         .vmid = in->vmid,
@@ -198,6 +211,8 @@ static void handle_stop(struct atl_request *request, const ProtobufCMessage *inp
 static void handle_shutdown(struct atl_request *request, const ProtobufCMessage *input, void *user)
 {
     const Atoll__Qemu__V1__ShutdownRequest *in = (const Atoll__Qemu__V1__ShutdownRequest *)input;
+    if (manager_takes(user, request, in->vmid, "shutdown"))
+        return;
     run_command(user, request,
                 &(const struct command){.type = "qmshutdown",
                                         .vmid = in->vmid,

@@ -5,6 +5,7 @@
 
 #include "core/domxml.h"
 #include "core/update.h"
+#include "ha.h"
 #include "pure/buf.h"
 #include "pure/codec.h"
 #include "qemu.h"
@@ -153,7 +154,6 @@ static void answer_get_status(struct atl_request *request, const ProtobufCMessag
     struct atl_arena *arena = atl_request_arena(request);
     struct cmp_file file;
     struct atl_error error = {0};
-    char ha[] = "{\"managed\":0}";
     enum atl_code code = qemu_config(qemu, in->vmid, arena, &file, NULL, &error);
     if (code == ATL_OK && !qemu->known)
         code = atl_fail(&error, ATL_E_UNAVAILABLE, NULL,
@@ -175,7 +175,7 @@ static void answer_get_status(struct atl_request *request, const ProtobufCMessag
     reply.qmpstatus = copy(arena, cmp_state_to_text(view.state));
     reply.tags = copy(arena, facts->tags);
     reply.lock = copy(arena, facts->lock);
-    reply.ha = ha;
+    reply.ha = copy(arena, cmp_ha_json(qemu->cmp, "qemu-server", in->vmid, arena));
     reply.has_template_ = reply.template_ = facts->template_;
     reply.has_agent = config->agent != NULL && config->agent->has_enabled && config->agent->enabled;
     reply.agent = reply.has_agent;
@@ -199,7 +199,7 @@ void qemu_get_config(struct atl_request *request, const ProtobufCMessage *input,
     const struct atl_file *text = NULL;
     struct cmp_file file;
     struct atl_error error = {0};
-    char digest[CMP_DIGEST_SIZE];
+    char digest[ATL_DIGEST_SIZE];
     enum atl_code code = qemu_config(qemu, in->vmid, arena, &file, &text, &error);
     if (code == ATL_OK && in->snapshot != NULL && in->snapshot[0] != '\0')
         code = atl_fail(&error, ATL_E_ABSENT, "snapshot", "snapshot '%s' does not exist", in->snapshot);
@@ -207,7 +207,7 @@ void qemu_get_config(struct atl_request *request, const ProtobufCMessage *input,
         atl_request_fail(request, &error, NULL);
         return;
     }
-    cmp_digest(text->bytes, text->size, digest);
+    atl_digest(text->bytes, text->size, digest);
     Atoll__Qemu__V1__GetConfigReply reply = ATOLL__QEMU__V1__GET_CONFIG_REPLY__INIT;
     reply.config = in->has_current && in->current ? file.main->config : cmp_config_next(&file, arena);
     reply.state = file.main->state;

@@ -27,20 +27,11 @@ struct update {
 /* --- what both methods check ------------------------------------------------------------------------------
  */
 
-static void fill_macs(Atoll__Qemu__V1__Config *set, struct atl_arena *arena)
+void qemu_fill_macs(const struct cmp_qemu *qemu, Atoll__Qemu__V1__Config *set, struct atl_arena *arena)
 {
     uint8_t random[96];
     if (set != NULL && getrandom(random, sizeof random, 0) == (ssize_t)sizeof random)
-        cmp_fill_macs(set, random, "BC:24:11", arena);
-}
-
-static bool digest_differs(const char *digest, const struct atl_file *text)
-{
-    char now[CMP_DIGEST_SIZE];
-    if (digest == NULL || digest[0] == '\0')
-        return false;
-    cmp_digest(text->bytes, text->size, now);
-    return strcasecmp(now, digest) != 0;
+        cmp_fill_macs(set, random, cmp_datacenter(qemu->cmp, "mac_prefix", arena), arena);
 }
 
 /* Everything that can be known now; the plan says whether a worker is needed. */
@@ -49,12 +40,14 @@ static enum atl_code preview(struct update *update, struct cmp_file *ret_file,
                              struct atl_errors *errors, struct atl_error *err)
 {
     struct atl_arena *arena = atl_request_arena(update->request);
+    char digest[ATL_DIGEST_SIZE];
     enum atl_code code = qemu_config(update->qemu, update->vmid, arena, ret_file, ret_text, err);
     if (code != ATL_OK)
         return code;
-    if (digest_differs(update->digest, *ret_text))
-        return atl_fail(err, ATL_E_CONFLICT, NULL,
-                        "detected modified configuration - file changed by other user? Try again.");
+    atl_digest((*ret_text)->bytes, (*ret_text)->size, digest);
+    code = atl_digest_check(digest, update->digest, err);
+    if (code != ATL_OK)
+        return code;
     const char *lock = ret_file->main->state->lock;
     if (lock != NULL && !update->skiplock)
         return atl_fail(err, ATL_E_STATE, NULL, "VM is locked (%s)", lock);
@@ -195,7 +188,7 @@ static bool admit(struct update *update, struct cmp_update_plan *ret_plan)
     const struct atl_file *text = NULL;
     struct atl_error error = {0};
     struct atl_errors *errors = atl_arena_new(arena, struct atl_errors);
-    fill_macs(update->set, arena);
+    qemu_fill_macs(update->qemu, update->set, arena);
     enum atl_code code = check_rights(update, &error);
     if (code == ATL_OK)
         code = preview(update, &file, &text, ret_plan, errors, &error);

@@ -8,14 +8,9 @@
 
 static enum atl_code check_digest(const struct work *work, struct atl_error *err)
 {
-    char digest[CMP_DIGEST_SIZE];
-    if (work->spec->digest == NULL || work->spec->digest[0] == '\0')
-        return ATL_OK;
-    cmp_digest(work->text.bytes, work->text.size, digest);
-    if (strcasecmp(digest, work->spec->digest) == 0)
-        return ATL_OK;
-    return atl_fail(err, ATL_E_CONFLICT, NULL,
-                    "detected modified configuration - file changed by other user? Try again.");
+    char digest[ATL_DIGEST_SIZE];
+    atl_digest(work->text.bytes, work->text.size, digest);
+    return atl_digest_check(digest, work->spec->digest, err);
 }
 
 /* --- the running guest ------------------------------------------------------------------------------------

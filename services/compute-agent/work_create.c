@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "atoll/storage/v1/volume.atl.h"
+#include "ha.h"
 #include "io/process.h"
 #include "pure/buf.h"
 #include "work.h"
@@ -85,7 +86,10 @@ enum atl_code work_create(struct atl_task *task, const uint8_t *spec, size_t siz
             undo_create(&work, &made);
         return code;
     }
-    if (!work.spec->has_start || !work.spec->start)
+    bool start = work.spec->has_start && work.spec->start;
+    if (work.spec->ha_managed) /* the manager has it started */
+        return cmp_ha_add(task, "qemu-server", work.spec->vmid, start, err);
+    if (!start)
         return ATL_OK;
     code = work_take(&work, err);
     return code == ATL_OK ? work_start_guest(&work, err) : code;
@@ -194,6 +198,8 @@ enum atl_code work_destroy(struct atl_task *task, const uint8_t *spec, size_t si
         code = work_take(&work, err);
     if (code == ATL_OK)
         code = check_destroy(&work, err);
+    if (code == ATL_OK && work.spec->purge)
+        code = cmp_ha_forget(task, "qemu-server", work.spec->vmid, err);
     if (code != ATL_OK)
         return code;
     free_own_volumes(&work);

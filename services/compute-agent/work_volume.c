@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "atoll/storage/v1/volume.atl.h"
@@ -158,18 +159,31 @@ enum atl_code work_make_volumes(struct work *work, Atoll__Qemu__V1__Config *conf
     return ATL_OK;
 }
 
+/* Past atl_task_call(): cleaning up goes on when the task is stopped. An agent that has just been started is
+ * waited for. */
+static enum atl_code free_volume(struct work *work, const char *volid, struct atl_error *err)
+{
+    enum { TRIES = 100 };
+    const struct timespec pause = {.tv_nsec = 100 * ATL_MS};
+    const struct atl_call_options options = {.task = atl_task_upid(work->task)};
+    Atoll__Storage__V1__FreeRequest request = ATOLL__STORAGE__V1__FREE_REQUEST__INIT;
+    const ProtobufCMessage *output = NULL;
+    enum atl_code code = ATL_E_UNAVAILABLE;
+    request.volid = atl_arena_strdup(&work->arena, volid);
+    for (int i = 0; i < TRIES && code == ATL_E_UNAVAILABLE; i++) {
+        if (i > 0)
+            (void)nanosleep(&pause, NULL); /* cut short by a signal: it asks a little sooner */
+        code = atl_bus_call_wait(work->bus, &atl_rpc_storage_v1_Volumes_Free, &request.base, &options,
+                                 &work->arena, &output, err);
+    }
+    return code;
+}
+
 void work_free_volumes(struct work *work, const char *const *volumes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        Atoll__Storage__V1__FreeRequest request = ATOLL__STORAGE__V1__FREE_REQUEST__INIT;
-        const ProtobufCMessage *output = NULL;
         struct atl_error error = {0};
-        request.volid = atl_arena_strdup(&work->arena, volumes[i]);
-        /* Past atl_task_call(): cleaning up goes on when the task is stopped. */
-        enum atl_code code =
-            atl_bus_call_wait(work->bus, &atl_rpc_storage_v1_Volumes_Free, &request.base,
-                              &(const struct atl_call_options){.task = atl_task_upid(work->task)},
-                              &work->arena, &output, &error);
+        enum atl_code code = free_volume(work, volumes[i], &error);
         if (code == ATL_OK)
             atl_task_log(work->task, "removed volume '%s'", volumes[i]);
         else

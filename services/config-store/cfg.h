@@ -49,6 +49,7 @@ void cfg_serve_locks(struct cfg *cfg);
 void cfg_serve_identity(struct cfg *cfg);
 void cfg_serve_access(struct cfg *cfg);
 void cfg_serve_cluster(struct cfg *cfg);
+void cfg_serve_options(struct cfg *cfg);
 void cfg_serve_pools(struct cfg *cfg);
 void cfg_serve_directory(struct cfg *cfg);
 

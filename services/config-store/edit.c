@@ -59,7 +59,7 @@ void cfg_edit_run(struct cfg *cfg, struct atl_request *request, cfg_edit_fn *fn,
         prepare(edit);
 }
 
-static void write_file(struct cfg_edit *edit, const char *path, struct atl_buf *text)
+void cfg_edit_file(struct cfg_edit *edit, const char *path, struct atl_buf *text)
 {
     atl_assert(edit->op_count < CFG_EDIT_FILES);
     struct atl_arena *arena = atl_request_arena(edit->request);
@@ -77,7 +77,7 @@ void cfg_edit_users(struct cfg_edit *edit)
 {
     struct atl_buf text = {0};
     atl_acl_write(edit->acl, &text);
-    write_file(edit, CFG_USERS, &text);
+    cfg_edit_file(edit, CFG_USERS, &text);
 }
 
 void cfg_edit_password(struct cfg_edit *edit, const char *user, const char *hash)
@@ -88,7 +88,7 @@ void cfg_edit_password(struct cfg_edit *edit, const char *user, const char *hash
         atl_arena_strndup(atl_request_arena(edit->request), user, (size_t)(strrchr(user, '@') - user));
     struct atl_buf text = {0};
     cfg_secret_set(old, name, ':', hash, &text);
-    write_file(edit, CFG_SHADOW, &text);
+    cfg_edit_file(edit, CFG_SHADOW, &text);
 }
 
 void cfg_edit_token(struct cfg_edit *edit, const char *id, const char *kept)
@@ -97,7 +97,7 @@ void cfg_edit_token(struct cfg_edit *edit, const char *id, const char *kept)
     const char *old = cfg_text_ahead(edit->cfg, CFG_TOKENS, &size);
     struct atl_buf text = {0};
     cfg_secret_set(old, id, ' ', kept, &text);
-    write_file(edit, CFG_TOKENS, &text);
+    cfg_edit_file(edit, CFG_TOKENS, &text);
 }
 
 void cfg_edit_drop_tokens(struct cfg_edit *edit, const char *user)
@@ -106,7 +106,7 @@ void cfg_edit_drop_tokens(struct cfg_edit *edit, const char *user)
     const char *old = cfg_text_ahead(edit->cfg, CFG_TOKENS, &size);
     struct atl_buf text = {0};
     cfg_secret_drop_prefix(old, atl_arena_format(atl_request_arena(edit->request), "%s!", user), &text);
-    write_file(edit, CFG_TOKENS, &text);
+    cfg_edit_file(edit, CFG_TOKENS, &text);
 }
 
 static void on_written(const struct cfg_store_result *result, void *user)

@@ -1,4 +1,5 @@
-/* A change of user.cfg and the files of secrets: read, changed, written back in one transaction. */
+/* A change of user.cfg, the files of secrets or another file: read, changed, written back in one transaction.
+ */
 #ifndef CFG_EDIT_H
 #define CFG_EDIT_H
 
@@ -44,6 +45,8 @@ void cfg_edit_password(struct cfg_edit *edit, const char *user, const char *hash
 void cfg_edit_token(struct cfg_edit *edit, const char *id, const char *kept);
 /* All tokens of the user go. */
 void cfg_edit_drop_tokens(struct cfg_edit *edit, const char *user);
+/* Another file; the text is taken. */
+void cfg_edit_file(struct cfg_edit *edit, const char *path, struct atl_buf *text);
 /* Writes; fn is called once, with what became of it in the end. */
 void cfg_edit_commit(struct cfg_edit *edit, cfg_store_done_fn *fn, void *user);
 /* Writes, and answers the request with nothing, or with the error. */

@@ -52,6 +52,12 @@ static void move_keeper(void *user)
     atl_keeper_set_revision(cfg->keeper, cfg_store_revision(cfg->store));
 }
 
+static bool is_frozen(void *user)
+{
+    const struct cfg *cfg = user;
+    return cfg_store_frozen(cfg->store);
+}
+
 static void feed_all(struct cfg *cfg)
 {
     const struct cfg_tree *tree = cfg_store_tree(cfg->store);
@@ -107,6 +113,7 @@ static enum atl_code build(struct cfg *cfg, struct cfg_cluster_start *start, str
     if (code != ATL_OK)
         return code;
     cfg->keeper = atl_keeper_new(cfg->bus, NULL);
+    atl_keeper_on_frozen(cfg->keeper, is_frozen, cfg);
     cfg_store_on_commit(cfg->store, feed_keeper, move_keeper, cfg);
     char *helper ATL_FREE_AT_EXIT = helper_path();
     code = cfg_identity_open(cfg, helper, &cfg->identity, err);
@@ -121,6 +128,7 @@ static enum atl_code build(struct cfg *cfg, struct cfg_cluster_start *start, str
     cfg_serve_identity(cfg);
     cfg_serve_access(cfg);
     cfg_serve_cluster(cfg);
+    cfg_serve_options(cfg);
     cfg_serve_pools(cfg);
     cfg_serve_directory(cfg);
     return open_cluster(cfg, start, err);

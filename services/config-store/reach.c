@@ -159,7 +159,7 @@ bool cfg_reach_relay(struct cfg_reach *reach, const char *source_name,
     source->want_full = false;
     for (size_t i = 0; i < atl_directory_count(directory); i++) {
         const struct atl_directory_node *node = atl_directory_at(directory, i);
-        if (strcmp(node->node, reach->cfg->program->node) != 0)
+        if (!node->associate && strcmp(node->node, reach->cfg->program->node) != 0)
             tell(peer_of(reach, node->node), source, &relayed);
     }
     return wanted;

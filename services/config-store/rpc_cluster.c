@@ -26,6 +26,7 @@ static void handle_version(struct atl_request *request, const ProtobufCMessage *
 
 struct listing {
     struct cfg *cfg;
+    bool whole; /* a service asks for itself, ha-crm: no user's rights limit it */
     struct atl_subject subject;
     struct atl_arena *arena;
     Atoll__Cluster__V1__ListResourcesReply reply;
@@ -39,13 +40,18 @@ static void add_row(struct listing *listing, Atoll__Cluster__V1__ResourcesRow *r
     listing->reply.entry[listing->reply.n_entry++] = row;
 }
 
+static bool may(struct listing *listing, const char *path, atl_privs privs)
+{
+    return listing->whole || atl_subject_may(&listing->subject, path, privs, 0);
+}
+
 static void add_guests(struct listing *listing)
 {
     size_t count = 0;
     struct cfg_guest_row *const *guests = cfg_status_guests(cfg_view_status(listing->cfg->view), &count);
     atl_privs audit = atl_priv_from_text("VM.Audit");
     for (size_t i = 0; i < count; i++)
-        if (atl_subject_may(&listing->subject, guests[i]->acl_path, audit, 0))
+        if (may(listing, guests[i]->acl_path, audit))
             add_row(listing, &guests[i]->row);
 }
 
@@ -56,7 +62,7 @@ static void add_storages(struct listing *listing)
         cfg_status_storages(cfg_view_status(listing->cfg->view), &count);
     atl_privs any = atl_priv_from_text("Datastore.Audit") | atl_priv_from_text("Datastore.AllocateSpace");
     for (size_t i = 0; i < count; i++)
-        if (atl_subject_may(&listing->subject, storages[i]->acl_path, any, 0))
+        if (may(listing, storages[i]->acl_path, any))
             add_row(listing, &storages[i]->row);
 }
 
@@ -68,7 +74,7 @@ static void add_nodes(struct listing *listing)
     atl_privs audit = atl_priv_from_text("Sys.Audit");
     for (size_t i = 0; i < count; i++) {
         Atoll__Cluster__V1__ResourcesRow *row = &nodes[i]->row;
-        if (!atl_subject_may(&listing->subject, nodes[i]->acl_path, audit, 0)) {
+        if (!may(listing, nodes[i]->acl_path, audit)) {
             Atoll__Cluster__V1__ResourcesRow *plain =
                 atl_arena_new(listing->arena, Atoll__Cluster__V1__ResourcesRow);
             atoll__cluster__v1__resources_row__init(plain);
@@ -105,10 +111,11 @@ static void handle_resources(struct atl_request *request, const ProtobufCMessage
     const Atoll__Cluster__V1__ListResourcesRequest *wish = (const void *)input;
     struct listing listing = {.cfg = user, .arena = atl_request_arena(request)};
     atoll__cluster__v1__list_resources_reply__init(&listing.reply);
-    if (!cfg_get_subject(user, request, &listing.subject))
+    listing.whole = atl_request_principal(request)->user == NULL;
+    if (!listing.whole && !cfg_get_subject(user, request, &listing.subject))
         return;
     const char *type = wish->type;
-    if (type == NULL)
+    if (type == NULL && !listing.whole)
         add_pools(&listing);
     if (type == NULL || strcmp(type, "vm") == 0)
         add_guests(&listing);
@@ -206,6 +213,9 @@ static void add_members(struct cfg *cfg, struct atl_arena *arena, Atoll__Cluster
     row->nodes = (int64_t)now->count;
     row->quorate = now->quorate;
     row->version = (int64_t)now->config_version;
+    row->witness = cfg_cluster_witness(cfg->cluster, arena);
+    row->has_witness_votes = row->witness != NULL;
+    row->witness_votes = now->qdevice_votes > 0;
     tell_health(cfg, row, arena);
     reply->entry[reply->n_entry++] = row;
     for (size_t i = 0; i < now->count; i++) {

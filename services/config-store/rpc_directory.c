@@ -148,6 +148,14 @@ static void add_record(Atoll__Store__V1__LookReply *reply, const struct cfg_file
     reply->record[reply->n_record++] = record;
 }
 
+/* A gateway on a host that is no node may ask any. */
+static bool is_associate(const struct cfg *cfg, const char *node)
+{
+    const struct atl_directory_node *record =
+        node != NULL ? atl_directory_node(cfg->program->directory, node) : NULL;
+    return record != NULL && record->associate;
+}
+
 static void handle_look(struct atl_request *request, const ProtobufCMessage *message, void *user)
 {
     struct cfg *cfg = user;
@@ -155,7 +163,8 @@ static void handle_look(struct atl_request *request, const ProtobufCMessage *mes
     const struct cfg_tree *tree = cfg_store_tree(cfg->store);
     const char *own = atl_arena_format(arena, ATL_DIRECTORY_PREFIX "%s", cfg->program->node);
     (void)message;
-    if (atl_request_principal(request)->node != NULL || cfg_tree_get(tree, own) == NULL) {
+    const char *from = atl_request_principal(request)->node;
+    if ((from != NULL && !is_associate(cfg, from)) || cfg_tree_get(tree, own) == NULL) {
         cfg_refuse(request, ATL_E_DENIED, NULL, "node '%s' is in no cluster", cfg->program->node);
         return;
     }

@@ -6,6 +6,7 @@
 #include "atoll/store/v1/store.atl.h"
 #include "atoll/task/v1/common.pb-c.h"
 #include "cfg.h"
+#include "core/ha_guard.h"
 #include "core/options.h"
 #include "edit.h"
 #include "identity.h"
@@ -307,6 +308,19 @@ static enum atl_code follow_guests(struct cfg *cfg, const Atoll__Store__V1__TxnR
     return ATL_OK;
 }
 
+/* Guests under high availability change only while their node holds its lock. */
+static enum atl_code guard_guests(const struct cfg *cfg, struct cfg_txn *txn, struct atl_arena *arena,
+                                  struct atl_error *err)
+{
+    struct cfg_ha_guarded guarded;
+    enum atl_code code = cfg_ha_guard(cfg_store_ahead(cfg->store), txn, arena, &guarded, err);
+    if (code != ATL_OK)
+        return code;
+    txn->compares = guarded.compares;
+    txn->compare_count = guarded.count;
+    return ATL_OK;
+}
+
 static enum atl_code take_txn(struct cfg *cfg, const char *service,
                               const Atoll__Store__V1__TxnRequest *message, struct atl_arena *arena,
                               struct cfg_txn *txn, struct atl_error *err)
@@ -325,6 +339,8 @@ static enum atl_code take_txn(struct cfg *cfg, const char *service,
                             .compare_count = message->n_compare,
                             .ops = ops,
                             .op_count = message->n_operation};
+    if (code == ATL_OK && strcmp(service, "compute-agent") == 0)
+        code = guard_guests(cfg, txn, arena, err);
     return code == ATL_OK ? follow_guests(cfg, message, txn, ops, arena, err) : code;
 }
 

@@ -17,6 +17,7 @@ enum {
     BYTES_MAX = 8 << 20, /* of one answer; the rest comes with the next */
 };
 #define PROGRESS_DELAY (10 * ATL_MS)
+#define FROZEN_EVERY   (500 * ATL_MS) /* so often it is looked at whether the tree is frozen */
 
 struct watcher {
     struct watcher *next;
@@ -32,6 +33,8 @@ struct cfg_watchers {
     struct watcher *first;
     size_t count;
     struct atl_timer *progress;
+    struct atl_timer *look;
+    bool frozen; /* as it was seen last */
 };
 
 static bool wanted(const struct watcher *watcher, const char *path)
@@ -43,16 +46,19 @@ static bool wanted(const struct watcher *watcher, const char *path)
     return below && cfg_may_read(atl_request_principal(watcher->request)->service, path);
 }
 
-static void answer(struct atl_request *request, uint64_t epoch, uint64_t number,
+static void answer(const struct cfg *cfg, struct atl_request *request, uint64_t number,
                    Atoll__Store__V1__File **files, size_t count, bool resync)
 {
     atl_request_on_cancel(request, NULL, NULL);
     Atoll__Store__V1__WatchReply reply = ATOLL__STORE__V1__WATCH_REPLY__INIT;
-    reply.revision = cfg_new_revision(atl_request_arena(request), epoch, number);
+    reply.revision =
+        cfg_new_revision(atl_request_arena(request), cfg_store_revision(cfg->store).epoch, number);
     reply.file = files;
     reply.n_file = count;
     reply.has_resync = 1;
     reply.resync = resync;
+    reply.has_frozen = 1;
+    reply.frozen = cfg->watchers->frozen;
     atl_request_reply(request, &reply.base);
 }
 
@@ -124,7 +130,7 @@ static bool try_answer(const struct watcher *watcher, bool even_empty)
     Atoll__Store__V1__File **files = atl_arena_array(arena, Atoll__Store__V1__File *, count + 1);
     for (size_t i = 0; i < count; i++)
         files[i] = show(arena, tree, paths[i]);
-    answer(watcher->request, tree->epoch, number, files, count, false);
+    answer(watcher->cfg, watcher->request, number, files, count, false);
     return true;
 }
 
@@ -191,6 +197,17 @@ static void on_progress(void *user)
     answer_matching(watchers, true);
 }
 
+static void on_look(void *user)
+{
+    struct cfg_watchers *watchers = user;
+    bool frozen = cfg_store_frozen(watchers->cfg->store);
+    if (frozen == watchers->frozen)
+        return;
+    settle(watchers);
+    watchers->frozen = frozen;
+    answer_matching(watchers, true);
+}
+
 static void on_commit(void *user)
 {
     struct cfg_watchers *watchers = user;
@@ -211,11 +228,12 @@ void cfg_handle_watch(struct atl_request *request, const ProtobufCMessage *input
         return;
     }
     if (epoch != tree->epoch || from > tree->number || !cfg_ring_reaches(cfg_store_ring(cfg->store), from)) {
-        answer(request, tree->epoch, tree->number, NULL, 0, true);
+        answer(cfg, request, tree->number, NULL, 0, true);
         return;
     }
     struct watcher local = {.cfg = cfg, .request = request, .input = watch, .from = from};
-    if (try_answer(&local, from < tree->number))
+    bool news = watch->has_frozen && watch->frozen != cfg->watchers->frozen;
+    if (try_answer(&local, from < tree->number || news))
         return;
     struct watcher *watcher = atl_new0(struct watcher);
     *watcher = local;
@@ -233,6 +251,9 @@ struct cfg_watchers *cfg_watchers_new(struct cfg *cfg)
 {
     struct cfg_watchers *watchers = atl_new0(struct cfg_watchers);
     watchers->cfg = cfg;
+    watchers->frozen = cfg_store_frozen(cfg->store);
+    if (cfg_store_turns(cfg->store) != NULL) /* one machine alone needs no quorum */
+        watchers->look = atl_loop_timer(cfg->loop, FROZEN_EVERY, FROZEN_EVERY, on_look, watchers);
     cfg_store_on_commit(cfg->store, NULL, on_commit, watchers);
     return watchers;
 }
@@ -251,5 +272,6 @@ void cfg_watchers_free(struct cfg_watchers **pointer)
         cfg_refuse(request, ATL_E_UNAVAILABLE, NULL, "config-store is stopping");
     }
     atl_timer_free(watchers->progress);
+    atl_timer_free(watchers->look);
     free(watchers);
 }

@@ -64,6 +64,9 @@ void cfg_store_settle(struct cfg_store *store);
 void cfg_store_confirm(struct cfg_store *store, cfg_shared_confirm_fn *fn, void *user);
 /* How old the tree may be: 0 with an engine of our own. ret_writable: will changes be taken? */
 atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable);
+/* Will nothing newer come for now? There is no quorum, and the engine has not confirmed the tree for three
+ * seconds: one of them alone may be a service that starts again, and who needs a newer tree waits for it. */
+bool cfg_store_frozen(const struct cfg_store *store);
 /* How the store is, for /cluster/status. */
 struct cfg_store_health {
     bool writable;
@@ -74,6 +77,10 @@ struct cfg_store_health {
     struct cfg_shared_health engine; /* all zero with an engine of our own */
 };
 void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *ret_health);
+/* Where etcd's members are now: ADDRESS:PORT, with commas between. Does nothing with an engine of our own.
+ * Errors: ATL_E_INVALID. */
+ATL_MUST_CHECK enum atl_code cfg_store_set_members(struct cfg_store *store, const char *endpoints,
+                                                   struct atl_error *err);
 /* The key of priv/ in that file is another now. Does nothing with an engine of our own.
  * Errors: ATL_E_IO, ATL_E_INVALID the file. */
 ATL_MUST_CHECK enum atl_code cfg_store_rekey(struct cfg_store *store, const char *path,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "ha/place.h"
 #include "io/log.h"
 #include "store_internal.h"
 
@@ -243,6 +244,12 @@ atl_ns cfg_store_age(const struct cfg_store *store, bool *ret_writable)
     return atl_clock_monotonic() - store->copied;
 }
 
+bool cfg_store_frozen(const struct cfg_store *store)
+{
+    bool writable = true;
+    return store->no_quorum && cfg_store_age(store, &writable) >= CONFIRMED;
+}
+
 void cfg_store_set_quorum(struct cfg_store *store, bool quorate)
 {
     atl_assert(store->shared != NULL);
@@ -259,6 +266,19 @@ void cfg_store_health(const struct cfg_store *store, struct cfg_store_health *re
         ret_health->age_ms = (uint64_t)(age > ATL_MS ? age / ATL_MS : 1);
     if (store->shared != NULL && store->shared_engine != NULL)
         store->shared->health(store->shared_engine, &ret_health->engine);
+}
+
+enum atl_code cfg_store_set_members(struct cfg_store *store, const char *endpoints, struct atl_error *err)
+{
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    const char *list[ATL_GRPC_ENDPOINTS_MAX];
+    size_t count = 0;
+    char *rest = atl_arena_strdup(&arena, endpoints);
+    if (store->shared == NULL)
+        return ATL_OK;
+    for (char *one = strsep(&rest, ","); one != NULL && count < ATL_COUNT(list); one = strsep(&rest, ","))
+        list[count++] = one;
+    return store->shared->set_members(store->shared_engine, list, count, err);
 }
 
 enum atl_code cfg_store_rekey(struct cfg_store *store, const char *path, struct atl_error *err)
@@ -336,6 +356,43 @@ static void on_done(const struct cfg_shared_result *result, void *user)
     answer(pending, &answered);
 }
 
+/* Locks of high availability and their renewals are decided by etcd alone: a node that loses corosync for a
+ * moment is not to lose its lock and be reset for that. */
+static bool renews(const struct cfg_txn *txn)
+{
+    for (size_t i = 0; i < txn->op_count; i++)
+        if (strncmp(txn->ops[i].path, ATL_HA_LOCK, strlen(ATL_HA_LOCK)) != 0 &&
+            strncmp(txn->ops[i].path, ATL_HA_BEAT, strlen(ATL_HA_BEAT)) != 0)
+            return false;
+    return txn->op_count > 0;
+}
+
+/* The caller has seen more of the tree than our copy shows: what we find changed may be as he says it is. */
+static bool is_behind(const struct cfg_store *store, const struct cfg_txn *txn)
+{
+    for (size_t i = 0; i < txn->compare_count; i++)
+        if (txn->compares[i].epoch > store->tree.epoch ||
+            (txn->compares[i].epoch == store->tree.epoch && txn->compares[i].number > store->tree.number))
+            return true;
+    return false;
+}
+
+/* Whether it may be decided here at all; a renewal that may not is asked of another node. */
+static enum atl_code may_decide(const struct cfg_store *store, const struct cfg_txn *txn,
+                                struct atl_error *err)
+{
+    bool renewal = renews(txn);
+    if (!store->loaded || (store->no_quorum && !renewal))
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
+                        "the cluster has no quorum: the configuration can be read, not changed");
+    if (renewal && is_behind(store, txn))
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
+                        "this node's copy of the tree is older than what is compared");
+    if (store->pending_count == CFG_QUEUE_MAX)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "too many changes are on their way");
+    return ATL_OK;
+}
+
 void cfg_shared_txn(struct cfg_store *store, const struct cfg_txn *txn, const uint8_t *request_id,
                     cfg_store_done_fn *fn, void *user)
 {
@@ -346,14 +403,8 @@ void cfg_shared_txn(struct cfg_store *store, const struct cfg_txn *txn, const ui
         fn(&result, user);
         return;
     }
-    if (store->no_quorum) {
-        result.code = atl_fail(&result.error, ATL_E_UNAVAILABLE, NULL,
-                               "the cluster has no quorum: the configuration can be read, not changed");
-        fn(&result, user);
-        return;
-    }
-    if (store->pending_count == CFG_QUEUE_MAX) {
-        result.code = atl_fail(&result.error, ATL_E_UNAVAILABLE, NULL, "too many changes are on their way");
+    result.code = may_decide(store, txn, &result.error);
+    if (result.code != ATL_OK) {
         fn(&result, user);
         return;
     }

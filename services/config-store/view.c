@@ -1,11 +1,15 @@
 /* The shell of the status view: feeds it from commits, pushes and the clock. */
 #include "view.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "atoll/ha/v1/state.atl.h"
 #include "atoll/store/v1/status.atl.h"
+#include "ha/place.h"
 #include "identity.h"
+#include "pure/codec.h"
 #include "reach.h"
 
 #define TICK (2 * ATL_SECOND)
@@ -17,13 +21,39 @@ struct cfg_view {
     bool pools_changed;
 };
 
+/* vm:100 or ct:101, by the manager's record of it. */
+static void show_service(struct cfg_view *view, const char *sid, const struct cfg_file *file)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    const char *colon = strchr(sid, ':');
+    if (colon == NULL)
+        return;
+    const Atoll__Ha__V1__Service *service = NULL;
+    if (file != NULL)
+        service = (const void *)atl_unpack(&atl_msg_ha_v1_Service, file->bytes, file->size, &arena);
+    cfg_status_hastate(view->status, (uint32_t)strtoul(colon + 1, NULL, 10),
+                       strncmp(sid, "vm:", 3) == 0 ? "vm" : "ct", service != NULL ? service->state : NULL);
+}
+
+static void find_service(struct cfg_view *view, const struct cfg_guest_path *guest)
+{
+    char path[64];
+    int prefix = snprintf(path, sizeof path, "%s", ATL_HA_SERVICE);
+    (void)snprintf(path + prefix, sizeof path - (size_t)prefix, "%s:%u",
+                   guest->type == CFG_QEMU ? "vm" : "ct", guest->vmid);
+    show_service(view, path + prefix, cfg_tree_get(cfg_store_tree(view->cfg->store), path));
+}
+
 static void on_change(const char *path, const struct cfg_file *file, void *user)
 {
     struct cfg_view *view = user;
     struct cfg_guest_path guest = cfg_guest_path(path);
     if (guest.type != CFG_NO_GUEST) {
         cfg_status_guest(view->status, &guest, file != NULL ? (const char *)file->bytes : NULL);
+        find_service(view, &guest);
         view->pools_changed = true;
+    } else if (strncmp(path, ATL_HA_SERVICE, strlen(ATL_HA_SERVICE)) == 0) {
+        show_service(view, path + strlen(ATL_HA_SERVICE), file);
     } else if (strcmp(path, CFG_USERS) == 0) {
         view->pools_changed = true;
     } else if (strncmp(path, ".state/key/", 11) == 0) {

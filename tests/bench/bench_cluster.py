@@ -54,9 +54,10 @@ def commits(size, testbed):
             begin = time.perf_counter()
             first.call("PUT", f"/pools/bench?comment=text{turn}.{i}")
             ours.append((time.perf_counter() - begin) * 1000)
+    count = len(ours)
     raw, ours = middle(raw), middle(ours)
     say(f"{size} nodes: a put of 1 KiB into bare etcd, median", raw, "ms")
-    say(f"{size} nodes: a pool changed through REST, median of {len(ours)}", ours, "ms")
+    say(f"{size} nodes: a pool changed through REST, median of {count}", ours, "ms")
     say(f"{size} nodes: ratio", ours / raw, "x")
 
 

@@ -16,7 +16,7 @@ BUILD = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TOP,
 os.environ["ATL_BUILD_DIR"] = BUILD
 sys.path.insert(0, os.path.join(TOP, "tests", "component"))
 from measure import Client, cpu_seconds, end_in_order, middle, missed, pss_mib, say, undisturbed  # noqa: E402
-from node_env import ADMIN, Env, SERVICES, Rest, wait_for  # noqa: E402  (its folders come from the environment)
+from node_env import ADMIN, ALL_SERVICES as SERVICES, Env, Rest, wait_for  # noqa: E402  (its folders come from the environment)
 
 MEMORY_BUDGET_MIB = 64  # for all eight services
 SERVICES_IN_ALL = 8

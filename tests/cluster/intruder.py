@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 USER = "admin@pve"
 # 8100 + 2n (docs/decisions/0010)
-SERVICES = {"config-store": 0, "compute-agent": 1, "storage-agent": 2, "sdn-agent": 3, "api-gateway": 7}
+SERVICES = {"config-store": 0, "compute-agent": 1, "storage-agent": 2, "sdn-agent": 3, "ha-crm": 4, "ha-lrm": 5,
+            "backup-agent": 6, "api-gateway": 7}
 
 
 def varint(data, at):

@@ -11,6 +11,7 @@ import time
 import unittest
 
 from testbed import TOP, Testbed, wait_until
+from witness import Witness
 
 NAME = f"crash{os.getpid()}"
 FILE = "crash-at"
@@ -143,6 +144,46 @@ class CrashPoints(unittest.TestCase):
         self.wait_whole({"n1", "n2"})
         self.testbed.power_on(3)
 
+    def has_witness(self):
+        done = self.atoll(1, "cluster", "witness", "status", "--output", "json", check=False)
+        shown = json.loads(done.stdout) if done.returncode == 0 else {}
+        return bool(shown.get("votes") and shown.get("etcd")) and self.is_whole(1, {"n1", "n2"})
+
+    def add_witness(self):
+        """As an operator does it: a word, and join there with it."""
+        word = self.atoll(1, "cluster", "witness", "add", self.witness.address, check=False).stdout.strip().strip('"')
+        if word:
+            self.witness.join(word, check=False)
+
+    def witness_comes(self):
+        def comes():
+            if not wait_until(10, self.has_witness, 0.3):
+                self.add_witness()
+            return self.has_witness()
+        self.assertTrue(wait_until(120, comes, 0.5), self.atoll(1, "cluster", "witness", "status", check=False).stdout)
+
+    def cut_witness(self, point):
+        self.create()
+        self.join(2, {"n1", "n2"})
+        self.witness = Witness(self.testbed)
+        self.addCleanup(self.witness.down)
+        self.witness.start()
+        if point in ("witness-removed", "witness-forgotten"):
+            self.witness_comes()
+            self.arm(1, point)
+            self.until_it_works(1, "cluster", "witness", "remove", done=lambda: self.fired(1))
+            self.until_it_works(1, "cluster", "witness", "remove", done=lambda: self.is_whole(1, {"n1", "n2"}) and json.loads(
+                self.atoll(1, "cluster", "witness", "status", "--output", "json").stdout) == {})
+        else:
+            self.arm(1, point)
+            self.add_witness()
+            self.assertTrue(wait_until(30, lambda: self.fired(1), 0.1), f"nothing passed '{point}'")
+            self.witness_comes()
+            self.until_it_works(1, "cluster", "witness", "remove", done=lambda: not self.has_witness()
+                                and self.is_whole(1, {"n1", "n2"}))
+        self.wait_whole({"n1", "n2"})
+        self.witness.down()
+
     def test_points(self):
         for point in chosen_points():
             began = time.monotonic()
@@ -152,6 +193,8 @@ class CrashPoints(unittest.TestCase):
                     self.cut_create(point)
                 elif kind in ("join", "bring"):
                     self.cut_join(point, 2)
+                elif kind == "witness":
+                    self.cut_witness(point)
                 elif kind == "admit":
                     self.cut_join(point, 1)
                 else:

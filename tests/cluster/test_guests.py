@@ -181,7 +181,9 @@ class Guests(Faults):
                     wrong.append(f"{vmid}: {shown.get(vmid, ABSENT)} is none of {sorted(may, key=str)}")
         return wrong
 
-    test_what_clients_saw_has_an_order = None  # that is test_nemesis.py
+    small_disks = False
+    test_what_clients_saw_has_an_order = None  # these are test_nemesis.py's
+    test_a_full_disk_of_etcd_is_the_loss_of_a_voter = None
 
     def test_guests_are_as_was_answered(self):
         clients, done = self.under_faults(Client, (1, 2.5), 120)

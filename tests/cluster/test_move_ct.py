@@ -166,9 +166,9 @@ class MoveContainers(unittest.TestCase):
         for vmid in (310, 311, 312):
             self.assert_settles(vmid, vmid == 312, 2)
         self.assertEqual(rest.wait(rest.post("/nodes/n2/startall", vms=vms, force=1), 120), "OK")
-        with self.assertRaisesRegex(NodeError, "this is node 'n1', not 'n2'"):
-            self.testbed.atoll(1, "node", "drain", "n2")
-        done = self.testbed.atoll(2, "node", "drain", "n2", "--target", "n1,n3", "--max-workers", "3")
+        with self.assertRaisesRegex(NodeError, "there is no node 'n9'"):
+            self.testbed.atoll(1, "node", "drain", "n9")
+        done = self.testbed.atoll(1, "node", "drain", "n2", "--target", "n1,n3", "--max-workers", "3")  # from another one
         self.assertIn("CT 310", done.stdout + done.stderr)
         for vmid in (310, 311, 312):
             self.assert_settles(vmid, True)

@@ -17,6 +17,7 @@ from testbed import NodeError, Testbed, wait_until
 
 SECONDS = float(os.environ.get("ATL_NEMESIS_SECONDS", "120" if os.environ.get("ATL_FULL") else "32"))
 KEYS = [f".state/nemesis/{i}" for i in range(4)]
+FULL_KEY = ".state/nemesis/full"
 # Said before anything was sent: what was to be written must never be seen.
 REFUSALS = ("has no quorum",)
 
@@ -80,6 +81,8 @@ class Client(threading.Thread):
 
 
 class Nemesis(unittest.TestCase):
+    small_disks = True  # etcd's, which are gone with a node that is switched off
+
     @classmethod
     def setUpClass(cls):
         cls.seed = int(os.environ.get("ATL_SEED", random.randrange(1 << 32)))
@@ -87,7 +90,25 @@ class Nemesis(unittest.TestCase):
         cls.testbed = Testbed(f"nemesis{os.getpid()}")
         cls.addClassCleanup(cls.testbed.down)
         cls.testbed.up(3)
+        for which in cls.testbed.numbers() if cls.small_disks else ():
+            cls.give_small_disk(which)
         cls.testbed.make_cluster()
+
+    @classmethod
+    def give_small_disk(cls, which):
+        """A disk of its own for etcd, which can be filled without harm to this machine. (Its log takes 64 MB at once.)"""
+        cls.testbed.exec(which, "mount", "-t", "tmpfs", "-o", "size=200m,mode=0700,uid=atoll-config,gid=atoll-config", "tmpfs",
+                         cls.etcd_folder(which))
+
+    @classmethod
+    def etcd_folder(cls, which):
+        return os.path.join(cls.testbed.node(which).state_dir, "config-store", "etcd")
+
+    def fill_disk(self, which):
+        self.testbed.exec(which, "dd", "if=/dev/zero", f"of={self.etcd_folder(which)}/full", "bs=64k", check=False)
+
+    def free_disk(self, which):
+        self.testbed.exec(which, "rm", "-f", f"{self.etcd_folder(which)}/full")
 
     def faults(self):
         """(what, how it is done, how it is undone)"""
@@ -99,6 +120,9 @@ class Nemesis(unittest.TestCase):
                       (f"n{which} cut from n{other}", lambda w=which, o=other: testbed.cut(w, o), testbed.heal),
                       (f"n{which} not heard by n{other}", lambda w=which, o=other: testbed.cut(w, o, True), testbed.heal),
                       (f"n{which} paused", lambda w=which: testbed.pause(w), lambda w=which: testbed.resume(w))]
+            if self.small_disks:
+                found.append((f"disk of n{which}'s etcd full", lambda w=which: self.fill_disk(w),
+                              lambda w=which: self.free_disk(w)))
             for service in ("etcd", "corosync", "config-store"):
                 found.append((f"{service} of n{which} killed", lambda w=which, s=service: self.kill(w, s), lambda: None))
         return found
@@ -140,6 +164,40 @@ class Nemesis(unittest.TestCase):
         for client in clients:
             client.join(join_s)
         return clients, done
+
+    def etcd_says(self, which, text):
+        with open(os.path.join(self.testbed.node(which).log_dir, "etcd", "current"), encoding="utf-8", errors="replace") as log:
+            return text in log.read()
+
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes a quarter of a minute: tests/run full, or ATL_FULL=1")
+    def test_a_full_disk_of_etcd_is_the_loss_of_a_voter(self):
+        """Its etcd ends, the node goes on through the others', and comes back when there is space."""
+        client = Client(self.testbed, 1, 90, self.seed)
+        self.fill_disk(1)
+        end, count = time.monotonic() + 40, 0
+        while not self.etcd_says(1, "no space left on device") and time.monotonic() < end:
+            count += 1
+            client.write(FULL_KEY, f"{count}." + "x" * 20000)
+        self.assertTrue(self.etcd_says(1, "no space left on device"), f"after {count} writes etcd still has space")
+        began = time.monotonic()
+        self.assertTrue(wait_until(20, lambda: self.takes_a_write(client), 0.1))
+        print(f"etcd of n1 had no space after {count} writes; written through others {time.monotonic() - began:.1f} s later",
+              file=sys.stderr)
+        self.free_disk(1)
+        self.assertTrue(wait_until(60, lambda: self.agreed(FULL_KEY), 0.2))
+        self.assertTrue(wait_until(30, lambda: self.own_etcd_serves(1), 0.5))
+
+    def takes_a_write(self, client):
+        before = client.answered
+        client.write(FULL_KEY, "after-all")
+        return client.answered > before
+
+    def own_etcd_serves(self, which):
+        folder = self.etcd_folder(which)
+        done = self.testbed.exec(which, "env", "ETCDCTL_API=3", "etcdctl", "--command-timeout=2s", "--endpoints",
+                                 f"{self.testbed.address(which)}:2379", "--cacert", f"{folder}/ca.pem", "--cert",
+                                 f"{folder}/node.pem", "--key", f"{folder}/node.key", "get", "/atoll/root", check=False)
+        return done.returncode == 0
 
     def test_what_clients_saw_has_an_order(self):
         clients, done = self.under_faults(Client, (0.5, 1.5), 90)

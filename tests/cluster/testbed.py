@@ -1,4 +1,6 @@
 """Several nodes on one machine: each in namespaces of its own, with all its services, a switch between them."""
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -33,11 +35,26 @@ def first_free_slot():
     return next(slot for slot in range(16) if f"tb{slot}n1" not in taken)
 
 
+@contextlib.contextmanager
+def one_at_a_time():
+    """From looking for a free slot until the links say that it is taken, on the whole machine."""
+    folder = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 class Testbed:
     """Nodes n1..nN. Each has eth0 to this machine (10.253.SLOT.4i+2) and eth1 on the switch (10.77.0.i)."""
 
-    def __init__(self, name="testbed", build_dir=BUILD):
+    node_class = Node
+
+    def __init__(self, name="testbed", build_dir=BUILD, stays=False):
+        """stays: it is there for longer than this program."""
         self.name = name
+        self.stays = stays
         self.build_dir = build_dir
         self.run_dir = f"/run/atoll-{name}"
         self.state_dir = f"/var/lib/atoll-{name}"
@@ -71,10 +88,12 @@ class Testbed:
             raise NodeError(f"find node {which}", f"the testbed has n1 to n{self.facts['nodes']}", "see tests/testbed status")
         slot = self.facts["slot"]
         build_dir = self.facts.get("builds", {}).get(str(i), self.build_dir)
-        return Node(build_dir, os.path.join(self.run_dir, f"n{i}"), os.path.join(self.state_dir, f"n{i}"), f"n{i}",
-                    isolated=True, accel="tcg", link=f"tb{slot}n{i}", network=f"10.253.{slot}", host_number=4 * i,
-                    cluster_address=self.address(i), libvirt_cache=os.path.join(TOP, "build", "libvirt-cache"),
-                    cgroup_name=f"atoll-{self.name}-n{i}", environment=self.facts.get("environment", {}))
+        return self.node_class(build_dir, os.path.join(self.run_dir, f"n{i}"), os.path.join(self.state_dir, f"n{i}"), f"n{i}",
+                               isolated=True, accel="tcg", link=f"tb{slot}n{i}", network=f"10.253.{slot}",
+                               host_number=4 * i, cluster_address=self.address(i),
+                               libvirt_cache=os.path.join(TOP, "build", "libvirt-cache"),
+                               cgroup_name=f"atoll-{self.name}-n{i}", environment=self.facts.get("environment", {}),
+                               extra={"watchdog": ["--device", "unix:" + os.path.join(self.state_dir, f"n{i}.dog")]})
 
     def address(self, which):
         return f"10.77.0.{int(str(which).removeprefix('n'))}"
@@ -85,18 +104,57 @@ class Testbed:
 
     # --- up ---
 
+    def start_dogs(self):
+        """The nodes' watchdogs, in a process outside of them: dogs.py."""
+        self.dog_log = os.path.join(self.state_dir, "dogs.log")
+        program = os.path.join(os.path.dirname(os.path.realpath(__file__)), "dogs.py")
+        with open(os.path.join(self.state_dir, "dogs.err"), "w", encoding="utf-8") as errors:
+            child = subprocess.Popen([program, self.name, self.dog_log, str(self.facts["nodes"])], stdin=subprocess.DEVNULL,
+                                     stdout=errors, stderr=errors, start_new_session=True)
+        self.facts["dogs"] = child.pid
+        self.save()
+        last = os.path.join(self.state_dir, f"n{self.facts['nodes']}.dog")
+        if not wait_until(10, lambda: os.path.exists(last)):
+            raise NodeError("start the watchdogs", "they are not there within 10 s", f"see {self.state_dir}/dogs.err")
+
+    def dog_events(self):
+        """What the watchdogs did: {"node", "what", "time" (CLOCK_MONOTONIC)}."""
+        try:
+            with open(os.path.join(self.state_dir, "dogs.log"), encoding="utf-8") as lines:
+                return [json.loads(line) for line in lines if line.endswith("\n")]
+        except OSError:
+            return []
+
+    def stop_dogs(self):
+        pid = self.facts.get("dogs")
+        if pid is None:
+            return
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as text:
+                ours = "dogs.py" in text.read()
+            if ours:
+                os.kill(pid, signal.SIGTERM)
+                wait_until(5, lambda: not os.path.exists(f"/proc/{pid}") or cleanup.is_zombie(pid))
+                cleanup.reap(pid)
+        except OSError:
+            pass
+
     def up(self, count):
         if self.facts["nodes"]:
             raise NodeError("start the testbed", "one runs already", "tests/testbed down ends it")
         if shutil.which("etcd") is None or shutil.which("corosync") is None:
-            run(os.path.join(TOP, "tools", "install-packages.sh"), "build", "run", "test")
+            run(os.path.join(TOP, "tools", "install-packages.sh"), "build", "run", "guest", "launcher", "test")
         os.makedirs(os.path.join(TOP, "build", "libvirt-cache"), exist_ok=True)
-        self.facts = {"nodes": count, "slot": first_free_slot(), "tokens": {}, "cacert": {}, "cuts": [],
-                      "environment": {"ASAN_OPTIONS": "detect_leaks=0"}}
-        self.save()
-        self.make_switch()
-        for i in self.numbers():
-            self.start_node(i)
+        if not self.stays:
+            cleanup.when_asked_to_end(self.down)
+        with one_at_a_time():
+            self.facts = {"nodes": count, "slot": first_free_slot(), "tokens": {}, "cacert": {}, "cuts": [],
+                          "environment": {"ASAN_OPTIONS": "detect_leaks=0"}}
+            self.save()
+            self.start_dogs()
+            self.make_switch()
+            for i in self.numbers():
+                self.start_node(i)
         for i in self.numbers():
             self.node(i).wait_ready(60)
         for i in self.numbers():
@@ -280,6 +338,17 @@ class Testbed:
         if not wait_until(10, reached):
             raise NodeError(f"bring {which} to {state}", "the kernel did not within 10 s")
 
+    def processes(self, which):
+        """All of the node's, its guests' too."""
+        pids = []
+        for folder, _, _ in os.walk(os.path.join(FREEZER, self.node(which).cgroup)):
+            try:
+                with open(os.path.join(folder, "cgroup.procs"), encoding="utf-8") as procs:
+                    pids += [int(pid) for pid in procs.read().split()]
+            except OSError:
+                pass  # a guest's cgroup that has gone meanwhile
+        return pids
+
     def pause(self, which):
         """All processes of the node stand still, guests too: as a machine whose hypervisor sleeps."""
         self.freeze(which, "FROZEN")
@@ -293,6 +362,15 @@ class Testbed:
         self.resume(which)
         node.power_off()
 
+    def reset(self, which):
+        """What a watchdog does: nothing of the node runs any more, not even what stood still until now."""
+        for pid in self.processes(which):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass  # it has ended
+        self.power_off(which)
+
     def power_on(self, which):
         node = self.node(which)
         node.up()
@@ -304,6 +382,7 @@ class Testbed:
     def down(self):
         """Leaves nothing; true when there was something."""
         there = self.facts["nodes"] > 0
+        self.stop_dogs()
         for i in self.numbers():
             if os.path.exists(self.freezer(i)):
                 self.resume(i)

@@ -1,7 +1,9 @@
 /*
  * Calls methods over the bus as one of its services, without any user's assertion, and tells what came back.
  *
- * usage: atl_bus_probe RUN-DIR SERVICE     with lines METHOD<TAB>FORM-ENCODED-PARAMETERS on standard input
+ * usage: atl_bus_probe RUN-DIR SERVICE [DIR NODE]
+ * DIR NODE: as an associate of that name, with the key and the directory in DIR, to any node of the cluster
+ * lines METHOD<TAB>FORM-ENCODED-PARAMETERS on standard input
  * prints METHOD<TAB>PATH<TAB>CODE<TAB>TEXT for each
  */
 #include <stdio.h>
@@ -10,6 +12,8 @@
 
 #include "io/bus.h"
 #include "pure/codec.h"
+
+static const char *to; /* NULL: this node */
 
 static enum atl_code call(struct atl_bus *bus, const struct atl_rpc *rpc, const char *form,
                           struct atl_error *err)
@@ -27,22 +31,41 @@ static enum atl_code call(struct atl_bus *bus, const struct atl_rpc *rpc, const 
                         errors.count > 0 ? errors.items[0].field : "",
                         errors.count > 0 ? errors.items[0].text : "");
     const ProtobufCMessage *output = NULL;
-    const struct atl_call_options options = {.deadline = 5 * ATL_SECOND};
+    const struct atl_call_options options = {.deadline = 5 * ATL_SECOND, .node = to};
     return atl_bus_call_wait(bus, rpc, input, &options, &arena, &output, err);
+}
+
+static enum atl_code become_associate(struct atl_bus *bus, struct atl_directory *directory, const char *dir,
+                                      struct atl_error *err)
+{
+    ATL_FREE_AT_EXIT char *key = atl_format("%s/bus.key", dir);
+    ATL_FREE_AT_EXIT char *copy = atl_format("%s/directory", dir);
+    to = ATL_ANY_NODE;
+    atl_directory_keep(directory, copy);
+    return atl_bus_join_cluster(
+        bus, &(const struct atl_bus_cluster){.directory = directory, .key_file = key, .associate = true},
+        err);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        (void)fprintf(stderr, "usage: atl_bus_probe RUN-DIR SERVICE <METHODS\n");
+    if (argc != 3 && argc != 5) {
+        (void)fprintf(stderr, "usage: atl_bus_probe RUN-DIR SERVICE [DIR NODE] <METHODS\n");
         return 2;
     }
     struct atl_loop *loop = atl_loop_new();
     struct atl_bus *bus = NULL;
     struct atl_error err = {0};
-    const struct atl_bus_options options = {
-        .loop = loop, .service = argv[2], .node = "probe", .run_dir = argv[1], .client_only = true};
-    if (atl_bus_open(&options, &bus, &err) != ATL_OK) {
+    const struct atl_bus_options options = {.loop = loop,
+                                            .service = argv[2],
+                                            .node = argc == 5 ? argv[4] : "probe",
+                                            .run_dir = argv[1],
+                                            .client_only = true};
+    struct atl_directory *directory = atl_directory_new();
+    enum atl_code opened = atl_bus_open(&options, &bus, &err);
+    if (opened == ATL_OK && argc == 5)
+        opened = become_associate(bus, directory, argv[3], &err);
+    if (opened != ATL_OK) {
         (void)fprintf(stderr, "atl_bus_probe: %s\n", err.text);
         atl_loop_free(loop);
         return 1;
@@ -65,6 +88,7 @@ int main(int argc, char **argv)
                      err.text);
     }
     atl_bus_close(&bus);
+    atl_directory_free(&directory);
     atl_loop_free(loop);
     return unknown > 0;
 }

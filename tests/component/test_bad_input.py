@@ -44,7 +44,9 @@ class BadInput(unittest.TestCase):
                 "volumes": sorted(v["volid"] for v in rest.get(env.path("storage", "local", "content"))),
                 "users": sorted(u["userid"] for u in rest.get("/access/users")), "files": files,
                 "storages": sorted(s["storage"] for s in rest.get("/storage")),
-                "config": rest.get(env.path("lxc", 101, "config"))}
+                "config": {k: v for k, v in rest.get(env.path("lxc", 101, "config")).items() if k != "digest"},
+                "options": {k: v for k, v in rest.get("/cluster/options").items() if k != "digest"},
+                "ha": [rest.get(f"/cluster/ha/{what}") for what in ("resources", "rules", "groups", "fencing")]}
 
     def refused(self, status, method, path, params=None, names=(), says=None):
         with self.assertRaises(ApiError) as caught:
@@ -240,6 +242,179 @@ class BadInput(unittest.TestCase):
     def test_absent_guest(self):
         self.refused(500, "GET", self.env.path("qemu", 999, "config"), says="999.conf' does not exist")
         self.refused(500, "POST", self.env.path("lxc", 999, "status", "start"), says="does not exist")
+
+    # --- options of the cluster ---
+
+    def test_cluster_options(self):
+        where = "/cluster/options"
+        self.refused(400, "PUT", where, {"keyboard": "xx", "language": "klingon", "max_workers": 0, "mac_prefix": "01:00:00",
+                                         "console": "tty", "colour": "red", "http_proxy": "ftp://x", "email_from": "nobody",
+                                         "description": "x" * 70000},
+                     ["keyboard", "language", "max_workers", "mac_prefix", "console", "colour", "http_proxy", "email_from",
+                      "description"])
+        for name, value in (("ha", "shutdown_policy=explode"), ("ha", "tick=5"), ("crs", "ha=magic"), ("bwlimit", "default=x"),
+                            ("next-id", "lower=5"), ("next-id", "lower=300,upper=200"), ("tag-style", "shape=square"),
+                            ("tag-style", "color-map=a:red"), ("notify", "fencing=perhaps"), ("migration", "secure,network=x")):
+            error = self.refused(400, "PUT", where, {name: value})
+            self.assertTrue(any(key.startswith(name) for key in error.errors), f"{name}={value}: {error.errors}")
+        for name, value in (("fencing", "hardware"), ("migration", "insecure"), ("migration", "secure,network=10.0.0.0/8"),
+                            ("bwlimit", "clone=5"), ("registered-tags", "a;b"), ("user-tag-access", "user-allow=none"),
+                            ("webauthn", "rp=x"), ("u2f", "appid=x"), ("replication", "insecure"), ("migration_unsecure", 1),
+                            ("crs", "ha-auto-rebalance=1,ha-auto-rebalance-method=topsis")):
+            self.refused(501, "PUT", where, {name: value}, says=name)
+        self.refused(400, "PUT", where, {"delete": "colour"}, ["delete"])
+        self.refused(500, "PUT", where, {"language": "de", "digest": "0" * 40}, says="changed|digest")
+
+    def test_cluster_options_that_are_kept(self):
+        rest, where = self.env.rest, "/cluster/options"
+        given = {"keyboard": "de", "next-id": "lower=700,upper=800", "mac_prefix": "A2:4E", "description": "two\nlines",
+                 "ha": "shutdown_policy=migrate", "bwlimit": "default=100,migration=0", "migration": "secure", "max_workers": 3}
+        rest.put(where, **given)
+        try:
+            shown = rest.get(where)
+            self.assertEqual({key: shown[key] for key in given}, given | {"description": shown["description"]})
+            self.assertEqual(shown["description"].strip(), given["description"])
+            self.assertEqual(shown["allowed-tags"], [])
+            self.assertEqual(int(rest.get("/cluster/nextid")), 700)
+            rest.put(self.env.path("lxc", 101, "config"), net1="name=eth1,bridge=vmbr0")
+            self.assertIn("hwaddr=A2:4E:", rest.get(self.env.path("lxc", 101, "config"))["net1"])
+            rest.put(where, delete="keyboard", language="de")
+            self.assertEqual((rest.get(where)["language"], "keyboard" in rest.get(where)), ("de", False))
+        finally:
+            rest.put(self.env.path("lxc", 101, "config"), delete="net1")
+            rest.put(where, delete="keyboard,language,next-id,mac_prefix,description,ha,bwlimit,migration,max_workers")
+        self.assertEqual(sorted(rest.get(where)), ["allowed-tags", "digest"])
+
+    # --- high availability ---
+
+    def test_ha_resources(self):
+        where = "/cluster/ha/resources"
+        for sid in ("vm", "vm:", "vm:x", "lxc:101", "vm:99", "../101", "", "ct:101:1"):
+            self.refused(400, "POST", where, {"sid": sid}, ["sid"])
+        self.refused(400, "POST", where, {"sid": "vm:101"}, ["sid"], "its resource is ct:101")
+        self.refused(500, "POST", where, {"sid": "vm:999"}, says="there is no guest 999")
+        self.refused(400, "POST", where, {"sid": "ct:101", "state": "frozen", "max_restart": -1, "failback": "perhaps",
+                                          "colour": "red", "comment": "x" * 5000},
+                     ["state", "max_restart", "failback", "colour", "comment"])
+        self.refused(400, "POST", where, {"sid": "ct:101", "type": "vm"}, ["type"])
+        self.refused(500, "POST", where, {"sid": "ct:101", "group": "nowhere"}, says="no such group 'nowhere'")
+        for method, path, params in (("GET", "", None), ("PUT", "", {"state": "stopped"}), ("DELETE", "", None),
+                                     ("POST", "/migrate", {"node": self.env.node.name}), ("POST", "/stop", {"timeout": 1}),
+                                     ("POST", "/relocate", {"node": self.env.node.name}), ("GET", "/why", None)):
+            self.refused(500, method, f"{where}/ct:101{path}", params, says="no such resource 'ct:101'")
+        self.refused(400, "POST", f"{where}/ct:101/migrate", None, ["node"])
+        self.refused(400, "POST", f"{where}/ct:101/stop", {"timeout": "soon"}, ["timeout"])
+
+    def test_ha_resource_that_is_there(self):
+        where = "/cluster/ha/resources"
+        self.env.rest.post(where, sid="ct:101", state="disabled")
+        try:
+            self.refused(500, "POST", where, {"sid": "101"}, says="already defined")
+            self.refused(400, "PUT", f"{where}/ct:101", {"delete": "colour"}, ["delete"])
+            self.refused(400, "PUT", f"{where}/ct:101", {"delete": "sid"}, ["delete"])
+            self.refused(500, "PUT", f"{where}/ct:101", {"state": "stopped", "digest": "0" * 40}, says="changed|digest")
+            self.refused(400, "POST", f"{where}/ct:101/migrate", {"node": "nowhere"}, ["node"])
+            self.refused(500, "DELETE", self.env.path("lxc", 101), says="used in HA resources")
+            self.assertEqual(self.env.rest.get(f"{where}/ct:101")["state"], "disabled")
+        finally:
+            self.env.rest.delete(f"{where}/ct:101")
+
+    def test_ha_managed_from_creation_to_purge(self):
+        rest, path = self.env.rest, self.env.path
+        self.env.make_ct(102, start=False, **{"ha-managed": 1})
+        self.assertEqual(rest.get("/cluster/ha/resources/ct:102")["state"], "stopped")
+        self.assertEqual(rest.get(path("lxc", 102, "status", "current"))["ha"], {"managed": 1, "state": "stopped"})
+        wait_for("the state in the list of all", 20, lambda: {r["vmid"]: r.get("hastate") for r in rest.get(
+            "/cluster/resources", type="vm")} == {101: None, 102: "stopped"})
+        rest.post("/cluster/ha/rules", rule="one", type="node-affinity", resources="ct:102", nodes=self.env.node.name)
+        self.refused(500, "DELETE", path("lxc", 102), says="used in HA resources")
+        rest.wait(rest.call("DELETE", path("lxc", 102), {"purge": 1}))
+        rest.wait(rest.post(path("qemu"), vmid=103, **{"ha-managed": 1}))
+        self.assertEqual(rest.get("/cluster/ha/resources/vm:103")["state"], "stopped")
+        rest.wait(rest.call("DELETE", path("qemu", 103), {"purge": 1}))
+        rest.wait(rest.post(path("qemu"), vmid=103))
+        rest.wait(rest.call("DELETE", path("qemu", 103), {"purge": 1}))
+
+    def test_ha_managed_needs_its_right(self):
+        rest, path = self.env.rest, self.env.path
+        rest.post("/access/users", userid="maker@pve", password="maker-maker")
+        rest.put("/access/acl", path="/", users="maker@pve", roles="PVEVMAdmin,PVEDatastoreAdmin")
+        try:
+            maker = self.as_user()
+            maker.login("maker@pve", "maker-maker")
+            with self.assertRaises(ApiError) as caught:
+                maker.post(path("qemu"), vmid=104, **{"ha-managed": 1})
+            self.assertEqual(caught.exception.status, 403, str(caught.exception))
+            self.assertIn("Sys.Console", str(caught.exception))
+        finally:
+            rest.delete("/access/users/maker@pve")
+
+    def test_ha_rules_and_groups(self):
+        rules, groups = "/cluster/ha/rules", "/cluster/ha/groups"
+        self.refused(400, "POST", rules, {"rule": "1st", "type": "magic", "resources": "101"}, ["rule", "type"])
+        self.refused(400, "POST", rules, {"rule": "one", "type": "node-affinity", "resources": "ct:101"}, ["nodes"])
+        self.refused(400, "POST", rules, {"rule": "one", "type": "resource-affinity", "resources": "ct:101", "strict": 1},
+                     ["affinity", "strict"])
+        self.refused(400, "POST", rules, {"rule": "one", "type": "node-affinity", "resources": "ct:101", "nodes": "a:x,,"},
+                     ["nodes"])
+        self.refused(400, "POST", rules, {"rule": "one", "type": "node-affinity", "resources": "vm:101", "nodes": "n1"},
+                     ["resources"], "its resource is ct:101")
+        for method, params in (("GET", None), ("PUT", {"type": "node-affinity", "comment": "x"}), ("DELETE", None)):
+            self.refused(500, method, f"{rules}/none", params, says="no such rule 'none'")
+        self.refused(400, "POST", groups, {"group": "9", "nodes": "n1:-1"}, ["group", "nodes"])
+        for method, params in (("GET", None), ("PUT", {"comment": "x"}), ("DELETE", None)):
+            self.refused(500, method, f"{groups}/none", params, says="no such group 'none'")
+
+    def test_ha_rule_that_is_there(self):
+        rest, rules, node = self.env.rest, "/cluster/ha/rules", self.env.node.name
+        good = {"rule": "one", "type": "node-affinity", "resources": "ct:101", "nodes": node}
+        rest.post("/cluster/ha/resources", sid="ct:101", state="disabled")
+        try:
+            rest.post(rules, **good)
+            self.refused(500, "POST", rules, good, says="already defined")
+            self.refused(400, "PUT", f"{rules}/one", {"type": "resource-affinity"}, ["type"])
+            self.refused(400, "PUT", f"{rules}/one", {"type": "node-affinity", "delete": "resources"}, ["delete"])
+            self.assertEqual(rest.get(f"{rules}/one")["nodes"], node)
+        finally:
+            rest.delete("/cluster/ha/resources/ct:101")  # and the rule that was about nothing else
+
+    def test_ha_nodes_and_the_rest(self):
+        self.refused(400, "POST", "/cluster/ha/nodes/nowhere/maintenance", None, ["node"])
+        self.refused(400, "DELETE", "/cluster/ha/nodes/no_node/maintenance", None, ["node"])
+        self.refused(400, "GET", "/cluster/ha/simulate", {"fail": "nowhere"}, ["fail"])
+        self.refused(400, "POST", "/cluster/ha/status/disarm-ha", {"resource-mode": "explode"}, ["resource-mode"])
+
+    def test_ha_fencing(self):
+        where = f"/cluster/ha/fencing/{self.env.node.name}"
+        good = {"agent": "fence_nothing", "options": "ip=127.0.0.1,plug=1"}
+        for agent in ("rm", "fence_", "fence_../sh", "fence_a b", "/usr/sbin/fence_dummy"):
+            self.refused(400, "PUT", where, {**good, "agent": agent}, ["agent"])
+        for options in ("ip", "ip=1,ip=2", "action=on", "password=hidden", "ipmitool_path=/bin/sh", "passwd_script=/bin/sh"):
+            error = self.refused(400, "PUT", where, {**good, "options": options}, ["options"])
+            self.assertNotIn("hidden", str(error))
+        self.refused(400, "PUT", where, {"options": "ip=127.0.0.1"}, ["agent"])
+        error = self.refused(400, "PUT", where, {**good, "password": "hidden\naction=on"}, ["password"])
+        self.assertNotIn("hidden", str(error))
+        self.refused(400, "PUT", "/cluster/ha/fencing/nowhere", good, ["node"])
+        for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/power")):
+            self.refused(500, method, where + path, None, says="fence device")
+
+    def test_ha_fencing_that_is_there(self):
+        where, rest = f"/cluster/ha/fencing/{self.env.node.name}", self.env.rest
+        rest.put(where, agent="fence_nothing", options="ip=127.0.0.1", password="hidden-word")
+        try:
+            shown = rest.get(where)
+            self.assertEqual((shown["agent"], shown["options"]), ("fence_nothing", "ip=127.0.0.1"))
+            self.assertNotIn("hidden-word", json.dumps([shown, rest.get("/cluster/ha/fencing")]))
+            error = self.refused(500, "GET", where + "/power", None, says="fence_nothing")
+            self.assertNotIn("hidden-word", str(error))
+            self.refused(400, "PUT", where, {"delete": "agent"}, ["delete"])
+            self.refused(400, "PUT", where, {"delete": "password", "password": "other"}, ["delete"])
+            self.refused(500, "PUT", where, {"disable": 1, "digest": "0" * 40}, says="changed|digest")
+            rest.put(where, delete="password,options", disable=1)
+            self.assertEqual(sorted(rest.get(where)), ["agent", "digest", "disable", "node", "type"])
+        finally:
+            rest.delete(where)
 
     # --- who is calling ---
 

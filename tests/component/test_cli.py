@@ -92,6 +92,9 @@ class CommandLine(unittest.TestCase):
         value = self.env.rest.post("/access/users/weak@pve/token/few", privsep=0)["value"]
         self.atoll("qemu", "no-such-verb", "999", code=2)
         self.atoll("qemu", "config", "999", code=5)
+        output, errors = self.atoll("qemu", "list", "--node", "elsewhere", code=5)
+        self.assertEqual(output, "")
+        self.assertIn("there is no node 'elsewhere'", errors)
         self.atoll("qemu", "create", "--vmid", "5", code=2)
         self.atoll("qemu", "create", "--vmid", "301", "--hookscript", "local:snippets/x", code=2)
         self.atoll("api", "create", "/pools", "--poolid", "p", remote=True, token=f"weak@pve!few={value}", code=4)

@@ -20,7 +20,9 @@ BUS_ONLY = {"atoll.store.v1.Store.Get": "path=user.cfg", "atoll.store.v1.Store.L
 GOOD = {"vmid": "100", "storage": "local", "userid": "a@pve", "tokenid": "t", "poolid": "p", "path": "/", "roles": "NoAccess",
         "iface": "vmbr0", "volume": "local:iso/a.iso", "content": "iso", "filename": "a.iso", "size": "1M", "type": "dir",
         "disk": "virtio0", "upid": "UPID:node1:00000001:00000001:00000001:qmstart:100:root@pam:", "command": "info",
-        "expected": "1", "pid": "1", "password": "secret-secret", "ostemplate": "local:vztmpl/a.tar.gz", "privs": "VM.Audit"}
+        "address": "10.0.0.9", "generation": "0",
+        "phase": "3", "key": "0" * 64, "expected": "1", "pid": "1",
+        "password": "secret-secret", "ostemplate": "local:vztmpl/a.tar.gz", "privs": "VM.Audit"}
 
 
 class GatewayPower(unittest.TestCase):

@@ -133,6 +133,21 @@ class Kill(unittest.TestCase):
         env.rest.wait(env.rest.post(env.path("lxc", 110, "status", "stop")))
         env.rest.wait(env.rest.delete(env.path("lxc", 110)))
 
+    def test_tasks_are_shown_when_config_store_is_back(self):
+        """Those of before, of every service, and one that ended while it was away."""
+        env = self.env
+        env.make_ct(112)
+        upid = env.rest.post(env.path("lxc", 112, "status", "stop"))
+        env.back(env.kill("config-store"))
+
+        def shown():
+            rows = {row["upid"]: row for row in env.rest.get("/cluster/tasks")}
+            return rows if rows.get(upid, {}).get("status") == "OK" else None
+        rows = wait_for("the task that ended meanwhile", 20, shown)
+        self.assertIn(("vzcreate", "112"), [(row["type"], row["id"]) for row in rows.values()])
+        self.assertIn("imgcopy", [row["type"] for row in rows.values()])
+        env.rest.wait(env.rest.delete(env.path("lxc", 112)))
+
     def test_killed_worker_is_a_failed_task_with_a_reason(self):
         env = self.env
         env.make_ct(111)

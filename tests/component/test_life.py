@@ -112,7 +112,7 @@ class Life(unittest.TestCase):
         self.assertNotEqual(wait_for("the new init", 10, env.ct_pids), first)
         begin = time.monotonic()
         self.do("POST", ct + "/status/shutdown", timeout=20)
-        self.assertLess(time.monotonic() - begin, 6)
+        self.assertLess(time.monotonic() - begin, 15)  # it went down by itself: after 20 s it would have been stopped
         self.assertEqual(self.status("lxc", 101)["status"], "stopped")
         self.do("DELETE", ct)
         self.assertEqual(env.ct_pids(), [])
@@ -187,7 +187,7 @@ class Life(unittest.TestCase):
         self.assertEqual(viewer.get("/cluster/resources", type="vm"), [])
         self.rest.put("/access/acl", path="/vms", users="viewer@pve", roles="PVEAuditor")
         self.env.make_ct(150, start=False)
-        seen = wait_for("the permission to take effect", 1.5,
+        seen = wait_for("the permission to take effect", 10,
                         lambda: [r["vmid"] for r in viewer.get("/cluster/resources", type="vm")])
         self.assertIn(150, seen)
         with self.assertRaises(ApiError) as caught:

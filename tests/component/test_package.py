@@ -101,7 +101,7 @@ class Installation(unittest.TestCase):
         layout.make_state_dir(os.path.join(mine, "state"))
         with open(self.path("usr/lib/tmpfiles.d/atoll.conf"), encoding="utf-8") as text:
             lines = text.read().replace(" /run/atoll", f" {theirs}/run").replace(" /var/lib/atoll", f" {theirs}/state")
-        lines = "\n".join(line for line in lines.splitlines() if not re.search("/config-store/(etcd|corosync) ", line))
+        lines = "\n".join(line for line in lines.splitlines() if not re.search("/config-store/(etcd|corosync|qdevice) ", line))
         with open(self.path("tmpfiles.conf"), "w", encoding="utf-8") as out:
             out.write(lines + "\n")
         run("systemd-tmpfiles", "--create", self.path("tmpfiles.conf"))

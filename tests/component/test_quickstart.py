@@ -109,7 +109,8 @@ class Quickstart(unittest.TestCase):
         status = json.loads(self.quickstart("--status", "--json").stdout)
         self.assertTrue(status["healthy"], status)
         names = [row["name"] for row in status["services"]]
-        for service in ("config-store", "compute-agent", "storage-agent", "sdn-agent", "api-gateway"):
+        for service in ("config-store", "compute-agent", "storage-agent", "sdn-agent", "ha-crm", "ha-lrm", "watchdog",
+                        "api-gateway"):
             self.assertIn("atoll-" + service, names)
         for row in status["services"]:
             self.assertTrue(os.path.exists(f"/proc/{row['pid']}"), row)

@@ -195,7 +195,7 @@ class Rights(unittest.TestCase):
             except ApiError as error:
                 return error.status == 403
             return False
-        wait_for("the rule to be gone", 5, refused)
+        wait_for("the rule to be gone", 20, refused)
         self.env.rest.put("/access/users/shortly@pve", enable=0)
 
         def shut_out():
@@ -204,7 +204,7 @@ class Rights(unittest.TestCase):
             except ApiError as error:
                 return error.status == 401
             return False
-        wait_for("the user to be shut out", 5, shut_out)
+        wait_for("the user to be shut out", 20, shut_out)
 
 
 if __name__ == "__main__":

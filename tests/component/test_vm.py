@@ -153,6 +153,10 @@ class RealGuest(OneNode):
         self.command(7100, "suspend")
         self.command(7100, "resume")
         self.wait_state(7100, "running")
+        self.node.do("create", f"/nodes/{NODE}/suspendall", vms="7100")
+        self.wait_state(7100, "paused")
+        self.command(7100, "resume")
+        self.wait_state(7100, "running")
         self.command(7100, "reset")
         self.agent()
 
@@ -160,10 +164,8 @@ class RealGuest(OneNode):
         pid = self.node.status(7100)["pid"]
         self.node.kill("compute-agent")
         self.assertTrue(os.path.exists(f"/proc/{pid}"))
-        begin = time.monotonic()
         self.node.start_compute()
-        wait_for("the same process", 2, lambda: self.known_pid(7100) == pid)
-        self.assertLess(time.monotonic() - begin, 4)
+        wait_for("the same process", 15, lambda: self.known_pid(7100) == pid)
         self.agent()
 
     def known_pid(self, vmid):
@@ -189,7 +191,7 @@ class RealGuest(OneNode):
         wait_for("the guest lost both", 20, lambda: not self.guest_has("vda") and not self.guest_has("eth1"), 0.3)
         count = len(self.files())
         self.node.api("set", url, delete="unused0")
-        wait_for("the volume is gone", 5, lambda: len(self.files()) == count - 1)
+        wait_for("the volume is gone", 20, lambda: len(self.files()) == count - 1)
 
     def guest_has(self, device):
         pid = self.node.api("create", self.node.guest(7100, "/agent/exec"),

@@ -29,7 +29,7 @@ def inner_counts(output):
     return (good, bad, []) if good or bad else (1, [], [])
 
 
-def run_label(report, name, label, budget_s, jobs=JOBS):
+def run_label(report, name, label, budget_s, jobs=JOBS, leave=()):
     folder = build_dir(name)
     junit = os.path.join(report.log_dir, f"ctest-{label}.xml")
     if os.path.exists(junit):
@@ -43,6 +43,8 @@ def run_label(report, name, label, budget_s, jobs=JOBS):
     command = ["ctest", "--test-dir", folder, "-L", f"^{label}$", "-j", jobs, "--output-on-failure",
                "--output-junit", junit, "--no-tests=error", "--test-output-size-passed", "400000",
                "--test-output-size-failed", "400000"]
+    if leave:
+        command += ["-E", "|".join(f"^{label}[.]{name}$" for name in leave)]
     code, why = run_logged(command, log, budget_s)
     if not os.path.exists(junit):
         report.add(label, False, time.monotonic() - begin, log, why or "ctest wrote no results")

@@ -66,6 +66,10 @@ class Report:
         self.add(name, code == 0, seconds, log, why)
         return code == 0
 
+    def counts(self):
+        """How many have passed, failed, were skipped, and rows there are."""
+        return self.passed, len(self.failed), len(self.skipped), len(self.rows)
+
     def summary(self):
         if self.failed:
             self.say("Failed: " + ", ".join(self.failed[:40]))
@@ -94,13 +98,14 @@ def run_logged(command, log, timeout, env=None, cwd=TOP):
 
 
 def end_session(child):
+    """Programs that hold nodes or machines take them away when they are asked to end."""
     for sig in (15, 9):
         try:
             os.killpg(child.pid, sig)
         except ProcessLookupError:
             break
         try:
-            child.wait(timeout=10)
+            child.wait(timeout=90)
             break
         except subprocess.TimeoutExpired:
             continue

@@ -10,8 +10,16 @@ import subprocess
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FOLDER = os.path.join(TOP, "build", "lab")
+
+
+def section(name):
+    """The Debian packages of one section of deploy/packages.txt."""
+    with open(os.path.join(TOP, "deploy", "packages.txt"), encoding="utf-8") as lines:
+        return [line.split()[1] for line in lines if line.startswith(name + " ")]
+
+
 SYSTEM = ["systemd", "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "zstd", "linux-image-amd64", "qemu-guest-agent",
-          "apparmor"]
+          "apparmor", *section("guest")]
 DISK_GIB = 6
 OFF = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer",
        "systemd-networkd-wait-online.service", "corosync.service", "etcd.service", "lxc-net.service", "dpkg-db-backup.timer"]

@@ -12,6 +12,7 @@ from machine import Machine, MachineError, free_port, package
 TOP = image.TOP
 sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 
+import cleanup  # noqa: E402
 import envfile  # noqa: E402
 import guests  # noqa: E402
 from rest import ApiError, Rest  # noqa: E402,F401
@@ -19,12 +20,15 @@ from supervisor import wait_until  # noqa: E402
 
 ADMIN = "admin@pve"
 DEFAULT_BUILD = os.path.join(TOP, "build", "release")
-UNITS = ["atoll-config-store", "atoll-compute-agent", "atoll-storage-agent", "atoll-sdn-agent", "atoll-api-gateway"]
+UNITS = ["atoll-config-store", "atoll-compute-agent", "atoll-storage-agent", "atoll-sdn-agent", "atoll-watchdog",
+         "atoll-ha-lrm", "atoll-ha-crm", "atoll-api-gateway"]
 
 
 class Lab:
-    def __init__(self, name="lab", build_dir=None):
+    def __init__(self, name="lab", build_dir=None, stays=False):
+        """stays: it is there for longer than this program."""
         self.name = name
+        self.stays = stays
         self.build_dir = build_dir or DEFAULT_BUILD
         self.folder = f"/var/lib/atoll-{name}"
         self.share = os.path.join(self.folder, "share")
@@ -68,6 +72,8 @@ class Lab:
     def up(self, count, say=print):
         if self.facts["machines"]:
             raise MachineError("a lab runs already; tests/lab down ends it")
+        if not self.stays:
+            cleanup.when_asked_to_end(self.down)
         self.facts = {"machines": count, "port": free_port(), "tokens": {}, "password": secrets.token_urlsafe(15)}
         self.save()
         self.prepare()
@@ -83,10 +89,41 @@ class Lab:
             self.make_admin(each)
         self.write_env()
 
+    def make_cluster(self, name="lab"):
+        """One cluster of all machines; the first one's users and tokens are those of all from then on. corosync is patient
+        with machines that are emulated."""
+        machines = self.machines()
+        first = machines[0]
+        first.run(f"atoll cluster create {name} --link0 {first.address} --token-coefficient 4000", timeout=240)
+        for each in machines[1:]:
+            word = wait_until(60, lambda: self.join_token(first), 0.5)
+            each.run(f"atoll cluster join {first.address} --token {word} --link0 {each.address}", timeout=240)
+            self.facts["tokens"][each.name] = self.facts["tokens"][first.name]
+            self.save()
+        if not wait_until(120, lambda: all(self.sees_all(each) for each in machines), 1):
+            raise MachineError("the machines do not see each other within 120 s")
+        self.write_env()
+
+    def join_token(self, each):
+        try:
+            return self.rest(each).post("/cluster/config/token")
+        except (ApiError, OSError):
+            return None
+
+    def sees_all(self, each):
+        """Does it show all nodes online, and answer for them?"""
+        try:
+            rest = self.rest(each)
+            rows = rest.get("/nodes")
+            return len(rows) == self.facts["machines"] and all(row["status"] == "online" for row in rows) and \
+                all(rest.get(f"/nodes/{other.name}/version") for other in self.machines())
+        except (ApiError, OSError):
+            return False
+
     def install(self, each):
-        each.run("dpkg -i /share/atoll.deb", timeout=240)
+        each.run("echo WATCHDOG_OPTIONS=--device identity:i6300ESB >/etc/default/atoll; dpkg -i /share/atoll.deb", timeout=480)
         each.run(f"for i in $(seq 120); do systemctl is-active --quiet {' '.join(UNITS)} && exit 0; sleep 1; done\n"
-                 f"systemctl --no-pager status {' '.join(UNITS)}; exit 1", timeout=240)
+                 f"systemctl --no-pager status {' '.join(UNITS)}; exit 1", timeout=480)
 
     def make_admin(self, each):
         each.run(f"atoll identity set-password --userid {ADMIN} --password - --create 1 --administrator 1",

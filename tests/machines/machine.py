@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import image
@@ -70,13 +71,63 @@ class Agent:
         raise MachineError(f"{command}: no end within {timeout} s")
 
 
+class Monitor:
+    """QEMU's view of a machine: one connection, closed in the end. `events` are those since it was made, with their time."""
+
+    def __init__(self, path):
+        self.link = socket.socket(socket.AF_UNIX)
+        self.link.settimeout(20)
+        self.link.connect(path)
+        self.stream = self.link.makefile("rw", encoding="utf-8")
+        self.stream.readline()
+        self.events = []
+        self.answers = []
+        self.news = threading.Condition()
+        self.link.settimeout(None)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        self.command("qmp_capabilities")
+
+    def read(self):
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.stream:
+                message = json.loads(line)
+                with self.news:
+                    if "event" in message:
+                        self.events.append((time.monotonic(), message["event"], message.get("data", {})))
+                    else:
+                        self.answers.append(message)
+                    self.news.notify_all()
+
+    def command(self, word, /, **arguments):
+        with self.news:
+            self.answers.clear()
+            self.stream.write(json.dumps({"execute": word, "arguments": arguments}) + "\n")
+            self.stream.flush()
+            if not self.news.wait_for(lambda: self.answers, 20) or "return" not in self.answers[0]:
+                raise MachineError(f"{word}: {self.answers}")
+            return self.answers[0]["return"]
+
+    def resets(self):
+        """When the machine's watchdog reset it."""
+        with self.news:
+            return [when for when, what, _ in self.events if what == "WATCHDOG"]
+
+    def close(self):
+        self.link.shutdown(socket.SHUT_RDWR)
+        self.reader.join()
+        self.link.close()
+
+
 class Machine:
-    """Number i is called l{i}; its port 8006 is 127.0.0.1:PORT here, and it has 10.78.0.i on the lab's network."""
+    """Number i is called l{i}; its port 8006 is 127.0.0.1:PORT here, and it has 10.78.0.i on the lab's network. It has a
+    watchdog, and the folder /pool with all others."""
 
     def __init__(self, folder, number, lab_port, memory_mib=1536):
         self.number = number
         self.name = f"l{number}"
         self.folder = os.path.join(folder, self.name)
+        self.pool = os.path.join(folder, "pool")
         self.address = f"10.78.0.{number}"
         self.lab_port = lab_port
         self.port = lab_port + number
@@ -91,6 +142,7 @@ class Machine:
     def create(self, share):
         """share: a folder whose content the machine finds in /share."""
         os.makedirs(self.folder, exist_ok=True)
+        os.makedirs(self.pool, exist_ok=True)
         image.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", os.path.join(image.FOLDER, "base.raw"),
                   self.path("disk.qcow2"))
         size = sum(os.path.getsize(os.path.join(share, name)) for name in os.listdir(share)) // (1 << 20) + 32
@@ -105,6 +157,8 @@ class Machine:
                 "-append", APPEND, "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
                 "-drive", f"file={self.path('disk.qcow2')},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
                 "-drive", f"file={self.path('share.raw')},if=virtio,format=raw,readonly=on",
+                "-virtfs", f"local,path={self.pool},mount_tag=pool,security_model=passthrough,multidevs=remap,id=pool",
+                "-device", "i6300esb", "-action", "watchdog=reset",
                 "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:8006",
                 "-device", "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:01",
                 "-netdev", f"socket,id=n1,mcast=230.78.7.9:{self.lab_port},localaddr=127.0.0.1",
@@ -135,7 +189,7 @@ class Machine:
         while self.pid() is not None:
             time.sleep(0.05)
 
-    def wait(self, seconds=240):
+    def wait(self, seconds=600):
         """Until it has booted and its agent answers."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -158,19 +212,36 @@ class Machine:
     def set_up(self):
         """Its name, its address in the lab, its own machine id; once after the first boot."""
         network = f"[Match]\\nMACAddress=52:54:00:78:00:{self.number:02x}\\n[Network]\\nAddress={self.address}/24\\n"
-        self.run(f"hostnamectl set-hostname {self.name}\n"
+        self.run(f"set -e; echo {self.name} >/etc/hostname; hostname {self.name}\n"
                  f"printf '{network}' >/etc/systemd/network/20-lab.network; networkctl reload\n"
-                 "mkdir -p /share; echo '/dev/vdb /share ext4 ro,noatime 0 0' >>/etc/fstab; mount /share")
+                 "mkdir -p /share /pool; echo '/dev/vdb /share ext4 ro,noatime 0 0' >>/etc/fstab\n"
+                 "echo 'pool /pool 9p trans=virtio,version=9p2000.L,msize=262144 0 0' >>/etc/fstab\n"
+                 "mount /share && mount /pool")
 
-    def reboot(self, seconds=240):
+    def boot_id(self):
+        return self.run("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def link(self, up):
+        """Its network with the other machines; this one reaches it all the same."""
+        monitor = Monitor(self.path("qmp"))
+        try:
+            monitor.command("set_link", name="n1", up=up)
+        finally:
+            monitor.close()
+
+    def reboot(self, seconds=600):
         """In order, as an operator does; returns when it is up again."""
-        before = self.run("cat /proc/sys/kernel/random/boot_id")
+        before = self.boot_id()
         self.agent.run("systemd-run --on-active=1 systemctl reboot")
+        self.wait_boot(before, seconds)
+
+    def wait_boot(self, before, seconds):
+        """Until it runs with another boot than that one."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(1)
             with contextlib.suppress(OSError, ValueError, MachineError):
-                if self.agent.answers() and self.run("cat /proc/sys/kernel/random/boot_id") != before:
+                if self.agent.answers() and self.boot_id() != before:
                     return
         raise MachineError(f"{self.name} is not up again within {seconds} s; its console: {self.path('serial')}")
 

@@ -52,7 +52,8 @@ class Smoke(unittest.TestCase):
     def test_1_units(self):
         self.units_are_well()
         users = dict(line.split() for line in self.shell("ps -eo comm:20,user:20 --no-headers | grep ^atoll-").splitlines())
-        self.assertEqual({name: user for name, user in users.items() if user == "root"}, {"atoll-compute-a": "root"}, users)
+        as_root = {name for name, user in users.items() if user == "root"}
+        self.assertEqual(as_root, {"atoll-compute-a", "atoll-watchdog"}, users)
         for unit in UNITS:
             shown = dict(line.split("=", 1) for line in self.shell(
                 f"systemctl show {unit} -p WatchdogUSec -p Type -p NRestarts -p UnitFileState").splitlines())
@@ -96,7 +97,7 @@ class Smoke(unittest.TestCase):
 
     def test_5_a_virtual_machine_runs_under_kvm_and_answers(self):
         """KVM below TCG is too slow for the boot probe: the administrator says so."""
-        self.shell("echo COMPUTE_AGENT_OPTIONS=--accel kvm >/etc/default/atoll; systemctl restart atoll-compute-agent")
+        self.shell("echo COMPUTE_AGENT_OPTIONS=--accel kvm >>/etc/default/atoll; systemctl restart atoll-compute-agent")
         self.answers_again()
         self.rest.wait(self.rest.post(f"/nodes/l1/qemu/{VM}/status/stop"), 120)
         self.rest.wait(self.rest.post(f"/nodes/l1/qemu/{VM}/status/start"), 240)

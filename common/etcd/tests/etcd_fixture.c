@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,18 +15,26 @@
 
 #define LIMIT (60 * ATL_SECOND)
 
-/* A port that was free a moment ago. */
+/* A port that was free a moment ago, and none that the kernel gives to a connection while the member is down.
+ */
 static uint16_t free_port(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int rc = bind(fd, (const struct sockaddr *)&address, size);
-    atl_assert(rc == 0);
-    rc = getsockname(fd, (struct sockaddr *)&address, &size);
-    atl_assert(rc == 0);
-    (void)close(fd);
-    return ntohs(address.sin_port);
+    enum { FIRST = 12000, COUNT = 16000, TRIES = 200 };
+    for (int i = 0; i < TRIES; i++) {
+        uint16_t random = 0;
+        ssize_t got = getrandom(&random, sizeof random, 0);
+        atl_assert(got == (ssize_t)sizeof random);
+        uint16_t port = (uint16_t)(FIRST + random % COUNT);
+        struct sockaddr_in address = {
+            .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int rc = bind(fd, (const struct sockaddr *)&address, sizeof address);
+        (void)close(fd); /* nothing was written to it */
+        if (rc == 0)
+            return port;
+    }
+    (void)fprintf(stderr, "no free port on 127.0.0.1\n");
+    abort();
 }
 
 static void run_shell(const char *dir, const char *script)

@@ -11,7 +11,7 @@ struct reader {
     const char *const *argv;
     int argc;
     int at;
-    const char *positional[16]; /* names of path parameters that still want a value */
+    const char *positional[CLI_POSITIONALS]; /* names of path parameters that still want a value */
     size_t positionals;
     size_t positional_at;
 };
@@ -26,6 +26,7 @@ static const struct global globals[] = {
     {"cacert", offsetof(struct cli_args, cacert)},
     {"token-file", offsetof(struct cli_args, token_file)},
     {"run-dir", offsetof(struct cli_args, run_dir)},
+    {"state-dir", offsetof(struct cli_args, state_dir)},
     {"node", offsetof(struct cli_args, node)},
     {"output", SIZE_MAX},
 };
@@ -83,9 +84,26 @@ static enum atl_code add_param(struct reader *r, const char *name, const char *v
     return ATL_OK;
 }
 
+/* Nobody has to know whether REST writes - or _ in a name: --max-restart is max_restart, too. */
+static const struct atl_field *find_field(struct reader *r, const char **name)
+{
+    const struct atl_field *field = cli_command_field(r->args->command, *name);
+    static const char marks[] = {'-', '_'};
+    for (size_t i = 0; i < ATL_COUNT(marks) && field == NULL; i++) {
+        char *other = atl_arena_strdup(r->arena, *name);
+        for (char *at = other; *at != '\0'; at++)
+            if (*at == marks[i])
+                *at = marks[1 - i];
+        field = cli_command_field(r->args->command, other);
+        if (field != NULL)
+            *name = other;
+    }
+    return field;
+}
+
 static enum atl_code read_parameter(struct reader *r, const char *name, const char *inline_value)
 {
-    const struct atl_field *field = cli_command_field(r->args->command, name);
+    const struct atl_field *field = find_field(r, &name);
     if (field == NULL)
         return atl_fail(r->err, ATL_E_INVALID, name, "unknown option --%s; see atoll %s %s --help", name,
                         r->args->command->noun, r->args->command->verb);
@@ -133,39 +151,47 @@ static enum atl_code read_option(struct reader *r, const char *word)
     return read_parameter(r, name, inline_value);
 }
 
-/* What is made, or where to, is named in a parameter and not in the path: it may stand without its name. */
-static const char *first_word(const struct atl_rpc *rpc)
+/* The node is the one we are on, unless it is what is to be deleted, or one of the things of the cluster. */
+static bool is_understood(const struct atl_rpc *rpc, const char *path, const char *name, size_t length,
+                          const char *rest)
 {
-    static const char *const names[] = {"vmid", "clustername", "hostname"};
-    for (size_t i = 0; i < ATL_COUNT(names); i++) {
-        const struct atl_field *field = atl_message_field(rpc->input, names[i]);
-        if (field != NULL && (field->flags & ATL_F_REQUIRED))
-            return names[i];
-    }
-    return NULL;
+    static const char own[] = "/nodes/{node}";
+    return length == 4 && strncmp(name, "node", 4) == 0 && strncmp(path, own, strlen(own)) == 0 &&
+           (rpc->verb != ATL_DELETE || rest[0] != '\0');
 }
 
-/* The node is the one we are on, unless it is what is to be deleted. */
-static bool is_understood(const struct atl_rpc *rpc, const char *name, const char *rest)
+static bool needs(const struct atl_rpc *rpc, const char *name)
 {
-    return strcmp(name, "node") == 0 && (rpc->verb != ATL_DELETE || rest[0] != '\0');
+    const struct atl_field *field = atl_message_field(rpc->input, name);
+    return field != NULL && (field->flags & ATL_F_REQUIRED);
 }
 
-/* The command is known: its path parameters but node are wanted, in order. */
-static void want_positionals(struct reader *r)
+size_t cli_positionals(const struct atl_rpc *rpc, struct atl_arena *arena, const char *names[CLI_POSITIONALS])
 {
-    const struct atl_rpc *rpc = r->args->command->rpc;
-    for (const char *at = rpc->path != NULL ? rpc->path : ""; (at = strchr(at, '{')) != NULL;) {
-        size_t length = strcspn(at, "}") - 1;
-        const char *name = atl_arena_strndup(r->arena, at + 1, length);
-        at += length;
-        if (is_understood(rpc, name, at + 2) || r->positionals == ATL_COUNT(r->positional))
-            continue;
-        r->positional[r->positionals++] = name;
+    /* What is made, or where to, or how, is named in parameters and not in the path: they may stand without
+     * their names. */
+    static const char *const more[] = {"vmid", "clustername", "hostname", "address", "sid",          "group",
+                                       "rule", "poolid",      "userid",   "storage", "resource-mode"};
+    const char *path = rpc->path != NULL ? rpc->path : "";
+    size_t count = 0;
+    for (const char *at = path; (at = strchr(at, '{')) != NULL;) {
+        const char *name = at + 1;
+        size_t length = strcspn(name, "}");
+        at = name + length + 1;
+        if (!is_understood(rpc, path, name, length, at) && count < CLI_POSITIONALS)
+            names[count++] = atl_arena_strndup(arena, name, length);
     }
-    const char *name = first_word(rpc);
-    if (r->positionals == 0 && name != NULL)
-        r->positional[r->positionals++] = name;
+    if (count > 0) { /* where a thing of the cluster is to go */
+        if (strstr(path, "{node}") == NULL && needs(rpc, "node") && count < CLI_POSITIONALS)
+            names[count++] = "node";
+        return count;
+    }
+    if (needs(rpc, "rule") && needs(rpc, "type"))
+        names[count++] = "type"; /* "rules add node-affinity NAME" */
+    for (size_t i = 0; i < ATL_COUNT(more) && count < CLI_POSITIONALS; i++)
+        if (needs(rpc, more[i]))
+            names[count++] = more[i];
+    return count;
 }
 
 static enum atl_code read_api(struct reader *r, const char *word)
@@ -191,6 +217,38 @@ static bool takes_node(const struct cli_args *args)
            atl_message_field(args->command->rpc->input, "node") != NULL;
 }
 
+/* "witness add" for the verb witness-add: a verb that there is not takes the next word along. */
+static const struct cli_command *find_verb(struct reader *r, const char *word)
+{
+    const struct cli_command *command = cli_commands_find(r->commands, r->args->noun, word);
+    if (command != NULL || r->at + 1 >= r->argc)
+        return command;
+    const char *both = atl_arena_format(r->arena, "%s-%s", word, r->argv[r->at + 1]);
+    command = cli_commands_find(r->commands, r->args->noun, both);
+    if (command != NULL)
+        r->at++;
+    return command;
+}
+
+/* "atoll ha rules": which verbs begin so. */
+static enum atl_code no_such_verb(struct reader *r, const char *word)
+{
+    const char *noun = cli_commands_find(r->commands, r->args->noun, NULL)->noun; /* qemu for vm */
+    size_t length = strlen(word);
+    struct atl_buf more ATL_BUF_AT_EXIT = {0};
+    for (size_t i = 0; i < r->commands->count; i++) {
+        const struct cli_command *command = &r->commands->items[i];
+        if (strcmp(command->noun, noun) == 0 && strncmp(command->verb, word, length) == 0 &&
+            command->verb[length] == '-')
+            atl_buf_printf(&more, "%s%s", more.length > 0 ? ", " : "", command->verb + length + 1);
+    }
+    if (more.length > 0)
+        return atl_fail(r->err, ATL_E_INVALID, NULL, "after 'atoll %s %s' comes one of: %s", r->args->noun,
+                        word, more.data);
+    return atl_fail(r->err, ATL_E_INVALID, NULL, "there is no 'atoll %s %s'; see atoll %s --help",
+                    r->args->noun, word, r->args->noun);
+}
+
 static enum atl_code read_word(struct reader *r, const char *word)
 {
     struct cli_args *args = r->args;
@@ -206,11 +264,10 @@ static enum atl_code read_word(struct reader *r, const char *word)
         return read_api(r, word);
     if (args->verb == NULL) {
         args->verb = word;
-        args->command = cli_commands_find(r->commands, args->noun, word);
+        args->command = find_verb(r, word);
         if (args->command == NULL)
-            return atl_fail(r->err, ATL_E_INVALID, NULL, "there is no 'atoll %s %s'; see atoll %s --help",
-                            args->noun, word, args->noun);
-        want_positionals(r);
+            return no_such_verb(r, word);
+        r->positionals = cli_positionals(r->args->command->rpc, r->arena, r->positional);
         return ATL_OK;
     }
     if (r->positional_at == r->positionals && takes_node(args)) {

@@ -40,6 +40,12 @@ const struct cli_command *cli_commands_match(const struct cli_commands *commands
 
 enum { CLI_PARAMS_MAX = 512, CLI_TEXT_MAX = 65536 };
 
+enum { CLI_POSITIONALS = 16 };
+/* The parameters of a method that may stand without their names, in the order in which they do; how many.
+ * Names live in the arena or for ever. */
+size_t cli_positionals(const struct atl_rpc *rpc, struct atl_arena *arena,
+                       const char *names[CLI_POSITIONALS]);
+
 enum cli_output { CLI_OUTPUT_AUTO, CLI_OUTPUT_TABLE, CLI_OUTPUT_JSON };
 
 struct cli_args {
@@ -48,6 +54,7 @@ struct cli_args {
     const char *cacert;
     const char *token_file;
     const char *run_dir;
+    const char *state_dir; /* NULL: the one beside run_dir */
     const char *node;
     enum cli_output output;
     bool no_follow;

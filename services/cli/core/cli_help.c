@@ -9,12 +9,14 @@ static const struct {
     const char *summary;
 } nouns[] = {
     {"access", "users, tokens, roles and permissions (also: user)"},
+    {"agent", "what the host is about to do, for root at this machine"},
     {"cluster", "nodes, resources and tasks of the whole cluster"},
     {"identity", "passwords, for root at this machine"},
     {"leases", "addresses that DHCP has given out, for root at this machine"},
     {"lxc", "containers (also: ct)"},
     {"network", "network interfaces of a node"},
     {"node", "load, time and version of a node"},
+    {"ha", "guests under high availability, rules, nodes in maintenance"},
     {"pool", "pools of guests and storages"},
     {"qemu", "virtual machines (also: vm)"},
     {"storage", "storages and their volumes"},
@@ -152,13 +154,13 @@ static void help_fields(const struct atl_message *message, struct atl_buf *out)
 
 static void help_positionals(const struct atl_rpc *rpc, struct atl_buf *out)
 {
-    for (const char *at = rpc->path; at != NULL && (at = strchr(at, '{')) != NULL; at++) {
-        int length = (int)strcspn(at, "}") - 1;
-        if (strncmp(at, "{node}", 6) == 0)
-            continue;
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    const char *names[CLI_POSITIONALS];
+    size_t count = cli_positionals(rpc, &arena, names);
+    for (size_t i = 0; i < count; i++) {
         atl_buf_char(out, ' ');
-        for (int i = 1; i <= length; i++)
-            atl_buf_char(out, (char)(at[i] >= 'a' && at[i] <= 'z' ? at[i] - 'a' + 'A' : at[i]));
+        for (const char *at = names[i]; *at != '\0'; at++)
+            atl_buf_char(out, (char)(*at >= 'a' && *at <= 'z' ? *at - 'a' + 'A' : *at));
     }
 }
 

@@ -4,7 +4,7 @@
 #include <json-c/json.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 64 };
+enum { COLUMNS_MAX = 64, CUT_MIN = 12 };
 
 struct column {
     const char *name;
@@ -140,8 +140,9 @@ static struct column *column_of(struct table *table, const char *name)
 /* Keys that name a row come first, the rest in the order of the answer. */
 static void put_names_first(struct table *table)
 {
-    static const char *const first[] = {"vmid",   "id",    "name", "node",   "storage",   "userid",
-                                        "poolid", "iface", "type", "status", "starttime", "endtime"};
+    static const char *const first[] = {"vmid",   "id",         "name",      "node",   "storage",
+                                        "userid", "poolid",     "iface",     "type",   "status",
+                                        "why",    "node-state", "starttime", "endtime"};
     size_t at = 0;
     for (size_t i = 0; i < ATL_COUNT(first); i++)
         for (size_t j = at; j < table->count; j++)
@@ -173,17 +174,39 @@ static void measure_row(struct table *table, json_object *row)
     }
 }
 
-/* Leaves out the columns that do not fit. */
+/* Leaves out the columns that do not fit; of the first of them, when it is text, what there is room for is
+ * shown. */
 static void fit(struct table *table, size_t width)
 {
     size_t used = 0;
     for (size_t i = 0; width > 0 && i < table->count; i++) {
-        used += table->columns[i].width + (i > 0 ? 2 : 0);
-        if (used > width && i > 0) {
-            table->hidden = table->count - i;
-            table->count = i;
+        struct column *column = &table->columns[i];
+        size_t room = width > used + 2 ? width - used - 2 : 0;
+        bool cut = i > 0 && !column->right && column->width > room && room >= CUT_MIN;
+        column->width = cut ? room : column->width;
+        used += column->width + (i > 0 ? 2 : 0);
+        if (cut || (used > width && i > 0)) {
+            size_t shown = cut ? i + 1 : i;
+            table->hidden = table->count - shown;
+            table->count = shown;
         }
     }
+}
+
+/* The beginning of what is wider than its column. */
+static void cut(struct atl_buf *cell, size_t width)
+{
+    static const char dots[] = "...";
+    if (cell->data == NULL || text_width(cell->data) <= width || width < sizeof dots)
+        return;
+    size_t at = 0;
+    for (size_t seen = 0; at < cell->length; at++) {
+        seen += ((unsigned char)cell->data[at] & 0xc0) != 0x80;
+        if (seen > width - strlen(dots))
+            break;
+    }
+    cell->length = at;
+    atl_buf_text(cell, dots);
 }
 
 static void print_row(const struct table *table, json_object *row, struct atl_buf *out)
@@ -197,6 +220,7 @@ static void print_row(const struct table *table, json_object *row, struct atl_bu
             atl_buf_text(&cell, column->name);
         else if (value != NULL)
             cell_text(table->options, column->name, value, &cell);
+        cut(&cell, column->width);
         bool last_left = i + 1 == table->count && !column->right;
         add_cell(out, cell.data != NULL ? cell.data : "", last_left ? 0 : column->width, column->right);
         atl_buf_text(out, i + 1 == table->count ? "\n" : "  ");

@@ -7,7 +7,7 @@ enum { MORE_MAX = 4 };
 
 static const struct word {
     const char *program;
-    const char *said;
+    const char *said; /* words with a blank between */
     const char *noun;
     const char *verb;
     const char *more[MORE_MAX]; /* added at the end */
@@ -19,13 +19,54 @@ static const struct word {
     {"pvecm", "nodes", "cluster", "members", {NULL}, NULL},
     {"pvecm", "delnode", "cluster", "remove", {NULL}, NULL},
     {"pvecm", "expected", "cluster", "expected", {NULL}, "--expected"},
+    {"pvecm", "qdevice setup", "cluster", "witness-add", {NULL}, NULL},
+    {"pvecm", "qdevice remove", "cluster", "witness-remove", {NULL}, NULL},
+    {"pvecm", "qdevice status", "cluster", "witness-status", {NULL}, NULL},
     {"pvecm", "apiver", "cluster", "api-version", {NULL}, NULL},
+    {"ha-manager", "add", "ha", "add", {NULL}, NULL},
+    {"ha-manager", "set", "ha", "set", {NULL}, NULL},
+    {"ha-manager", "remove", "ha", "remove", {NULL}, NULL},
+    {"ha-manager", "config", "ha", "config", {NULL}, NULL},
+    {"ha-manager", "status", "ha", "status", {NULL}, NULL},
+    {"ha-manager", "migrate", "ha", "migrate", {NULL}, NULL},
+    {"ha-manager", "relocate", "ha", "relocate", {NULL}, NULL},
+    {"ha-manager", "rules add", "ha", "rules-add", {NULL}, NULL},
+    {"ha-manager", "rules set", "ha", "rules-set", {NULL}, NULL},
+    {"ha-manager", "rules remove", "ha", "rules-remove", {NULL}, NULL},
+    {"ha-manager", "rules config", "ha", "rules-config", {NULL}, NULL},
+    {"ha-manager", "rules list", "ha", "rules-config", {NULL}, NULL},
+    {"ha-manager", "groupadd", "ha", "groups-add", {NULL}, NULL},
+    {"ha-manager", "groupset", "ha", "groups-set", {NULL}, NULL},
+    {"ha-manager", "groupremove", "ha", "groups-remove", {NULL}, NULL},
+    {"ha-manager", "groupconfig", "ha", "groups-config", {NULL}, NULL},
+    {"ha-manager", "crm-command migrate", "ha", "migrate", {NULL}, NULL},
+    {"ha-manager", "crm-command relocate", "ha", "relocate", {NULL}, NULL},
+    {"ha-manager", "crm-command stop", "ha", "stop", {NULL}, NULL},
+    {"ha-manager", "crm-command arm-ha", "ha", "arm", {NULL}, NULL},
+    {"ha-manager", "crm-command disarm-ha", "ha", "disarm", {NULL}, "--resource-mode"},
+    {"ha-manager", "crm-command node-maintenance enable", "ha", "maintenance-enable", {NULL}, NULL},
+    {"ha-manager", "crm-command node-maintenance disable", "ha", "maintenance-disable", {NULL}, NULL},
 };
 
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash != NULL ? slash + 1 : path;
+}
+
+/* How many words at argv[1] are those of the table; 0: they are others. */
+static int match(const struct word *word, int argc, const char *const *argv)
+{
+    int count = 0;
+    for (const char *at = word->said; *at != '\0'; count++) {
+        size_t length = strcspn(at, " ");
+        const char *given = count + 1 < argc ? argv[count + 1] : "";
+        if (strlen(given) != length || strncmp(given, at, length) != 0)
+            return 0;
+        at += length;
+        at += *at == ' ';
+    }
+    return count;
 }
 
 static void rewrite(const struct word *word, int argc, const char *const *argv, struct atl_arena *arena,
@@ -36,9 +77,10 @@ static void rewrite(const struct word *word, int argc, const char *const *argv, 
     made[count++] = argv[0];
     made[count++] = word->noun;
     made[count++] = word->verb;
-    if (word->option != NULL && argc > 2 && argv[2][0] != '-')
+    int rest = 1 + match(word, argc, argv);
+    if (word->option != NULL && argc > rest && argv[rest][0] != '-')
         made[count++] = word->option;
-    for (int i = 2; i < argc; i++)
+    for (int i = rest; i < argc; i++)
         made[count++] = argv[i];
     for (size_t i = 0; i < MORE_MAX && word->more[i] != NULL; i++)
         made[count++] = word->more[i];
@@ -68,7 +110,7 @@ enum atl_code cli_words_take(int argc, const char *const *argv, struct atl_arena
         if (strcmp(table[i].program, program) != 0)
             continue;
         known = true;
-        if (argc > 1 && strcmp(argv[1], table[i].said) == 0) {
+        if (match(&table[i], argc, argv) > 0) {
             rewrite(&table[i], argc, argv, arena, ret_words);
             return ATL_OK;
         }

@@ -50,6 +50,31 @@ static void a_guest_is_named_by_its_id_alone(void **state)
     assert_string_equal(f->args.node, "pve1");
 }
 
+static void options_may_be_spelled_with_hyphens_or_underscores(void **state)
+{
+    struct fixture *f = *state;
+    assert_atl_ok(
+        PARSE(f, "ha", "add", "vm:100", "--max-restart", "3", "--max_relocate=2", "--auto_rebalance", "0"),
+        &f->err);
+    assert_string_equal(param(f, "max_restart"), "3");
+    assert_string_equal(param(f, "max_relocate"), "2");
+    assert_string_equal(param(f, "auto-rebalance"), "0");
+    assert_int_equal(PARSE(f, "ha", "add", "vm:100", "--max-restarts", "3"), ATL_E_INVALID);
+}
+
+static void a_verb_of_two_words_may_stand_so_and_half_of_it_tells_the_rest(void **state)
+{
+    struct fixture *f = *state;
+    assert_atl_ok(PARSE(f, "ha", "rules", "add", "node-affinity", "near", "--resources", "vm:100"), &f->err);
+    assert_string_equal(f->args.command->verb, "rules-add");
+    assert_atl_ok(PARSE(f, "ha", "disarm", "freeze"), &f->err);
+    assert_string_equal(param(f, "resource-mode"), "freeze");
+    assert_int_equal(PARSE(f, "ha", "rules", "--help"), ATL_E_INVALID);
+    assert_non_null(strstr(f->err.text, "'atoll ha rules' comes one of: config, add, show, set, remove"));
+    assert_int_equal(PARSE(f, "vm", "rule"), ATL_E_INVALID);
+    assert_non_null(strstr(f->err.text, "there is no 'atoll vm rule'"));
+}
+
 static void vm_and_ct_are_short_forms(void **state)
 {
     struct fixture *f = *state;
@@ -227,6 +252,19 @@ static void a_narrow_terminal_gets_fewer_columns_and_is_told(void **state)
     assert_string_equal(text.data, "vmid  name\n 100  web\n(1 more columns: --output json)\n");
 }
 
+static void text_that_is_too_wide_is_shown_as_far_as_there_is_room(void **state)
+{
+    struct fixture *f = *state;
+    ATL_BUF_AT_EXIT struct atl_buf text = {0};
+    const char *json =
+        "[{\"vmid\":100,\"status\":\"sch\u00f6n\u00e9r lang\",\"tags\":\"x\"},{\"vmid\":7,"
+        "\"status\":\"a\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6 more than fits\"}]";
+    assert_atl_ok(cli_table(json, &(struct cli_table_options){.width = 18}, &text, &f->err), &f->err);
+    assert_string_equal(text.data, "vmid  status\n 100  sch\u00f6n\u00e9r lang\n   7  "
+                                   "a\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6\u00f6...\n"
+                                   "(1 more columns: --output json)\n");
+}
+
 static void escapes_in_names_do_not_reach_the_terminal(void **state)
 {
     struct fixture *f = *state;
@@ -273,6 +311,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guest_is_named_by_its_id_alone),
+        cmocka_unit_test(options_may_be_spelled_with_hyphens_or_underscores),
+        cmocka_unit_test(a_verb_of_two_words_may_stand_so_and_half_of_it_tells_the_rest),
         cmocka_unit_test(vm_and_ct_are_short_forms),
         cmocka_unit_test(a_verb_does_not_repeat_its_noun),
         cmocka_unit_test(options_become_parameters_and_flags_need_no_value),
@@ -288,6 +328,7 @@ int main(void)
         cmocka_unit_test(completion_offers_nouns_verbs_options_and_values),
         cmocka_unit_test(a_list_is_a_table_with_names_first_and_numbers_at_the_right),
         cmocka_unit_test(a_narrow_terminal_gets_fewer_columns_and_is_told),
+        cmocka_unit_test(text_that_is_too_wide_is_shown_as_far_as_there_is_room),
         cmocka_unit_test(escapes_in_names_do_not_reach_the_terminal),
         cmocka_unit_test(times_and_spans_are_shown_as_people_read_them),
         cmocka_unit_test(exit_codes_tell_classes_of_failure_apart),

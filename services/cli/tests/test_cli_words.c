@@ -50,6 +50,8 @@ static void known_words_become_ours(void **state)
     assert_string_equal(delete, "cluster remove n3");
     char *expected ATL_FREE_AT_EXIT = TRANSLATED("pvecm", "expected", "1", "--run-dir", "/run/x");
     assert_string_equal(expected, "cluster expected --expected 1 --run-dir /run/x");
+    char *setup ATL_FREE_AT_EXIT = TRANSLATED("pvecm", "qdevice", "setup", "10.0.0.9");
+    assert_string_equal(setup, "cluster witness-add 10.0.0.9");
     char *none ATL_FREE_AT_EXIT = TRANSLATED("pvecm", "expected");
     assert_string_equal(none, "cluster expected");
 }

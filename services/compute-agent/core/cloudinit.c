@@ -298,9 +298,9 @@ static void add_file(struct cmp_cloudinit *out, const char *path, const char *te
 
 static const char *identity(struct atl_arena *arena, const char *user, const char *network)
 {
-    char digest[CMP_DIGEST_SIZE];
+    char digest[ATL_DIGEST_SIZE];
     const char *both = atl_arena_format(arena, "%s%s", user, network);
-    cmp_digest(both, strlen(both), digest);
+    atl_digest(both, strlen(both), digest);
     return atl_arena_strdup(arena, digest);
 }
 

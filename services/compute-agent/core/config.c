@@ -1,7 +1,6 @@
 /* A virtual machine's file as data. */
 #include "core/config.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,17 +95,6 @@ void cmp_file_write(const struct cmp_file *file, struct atl_buf *out)
         if (strcmp(file->sections[i].name, "PENDING") != 0)
             sections[count++] = file->sections[i];
     atl_guest_encode(&atl_msg_qemu_v1_File, sections, count, out);
-}
-
-void cmp_digest(const char *text, size_t size, char digest[CMP_DIGEST_SIZE])
-{
-    unsigned char hash[EVP_MAX_MD_SIZE] = {0};
-    unsigned int length = 0;
-    int done = EVP_Digest(text, size, hash, &length, EVP_sha1(), NULL);
-    atl_assert(done == 1);
-    atl_assert(length == 20);
-    for (size_t i = 0; i < 20; i++)
-        (void)snprintf(digest + 2 * i, 3, "%02x", (unsigned int)hash[i]);
 }
 
 /* --- single settings --------------------------------------------------------------------------------------

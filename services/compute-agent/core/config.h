@@ -7,8 +7,9 @@
 
 #include "core/drive.h"
 #include "pure/codec.h"
+#include "pure/digest.h"
 
-enum { CMP_DIGEST_SIZE = 41, CMP_MAC_SIZE = 18, CMP_UUID_SIZE = 37 };
+enum { CMP_MAC_SIZE = 18, CMP_UUID_SIZE = 37 };
 
 struct cmp_file {
     struct atl_arena *arena;
@@ -26,9 +27,6 @@ ATL_MUST_CHECK enum atl_code cmp_file_read(const char *text, size_t size, struct
 void cmp_file_new(struct atl_arena *arena, struct cmp_file *ret_file);
 /* Writes it back; a [PENDING] without content is left out. */
 void cmp_file_write(const struct cmp_file *file, struct atl_buf *out);
-
-/* SHA-1 of the file's text as hexadecimal: what `digest` parameters are compared with. */
-void cmp_digest(const char *text, size_t size, char digest[CMP_DIGEST_SIZE]);
 
 /* One parameter of a configuration. */
 struct cmp_setting {

@@ -79,6 +79,18 @@ void cmp_node_ticks(const char *text, struct cmp_node_ticks *ret_ticks)
     *ret_ticks = ticks;
 }
 
+double cmp_node_pressure(const char *text)
+{
+    static const char some[] = "some ";
+    static const char key[] = " avg60=";
+    const char *at = text != NULL && strncmp(text, some, sizeof some - 1) == 0 ? strstr(text, key) : NULL;
+    if (at == NULL || at > text + strcspn(text, "\n"))
+        return -1;
+    char *end = NULL;
+    double percent = strtod(at + sizeof key - 1, &end);
+    return *end == ' ' && percent >= 0 && percent <= 100 ? percent / 100 : -1;
+}
+
 uint64_t cmp_node_meminfo(const char *text, const char *name)
 {
     for (const char *line = text; *line != '\0'; line = next_line(line)) {

@@ -25,6 +25,9 @@ void cmp_node_ticks(const char *text, struct cmp_node_ticks *ret_ticks);
 
 /* Bytes behind a name of /proc/meminfo; 0 when it is not there. */
 uint64_t cmp_node_meminfo(const char *text, const char *name);
+/* Of a file of /proc/pressure: the share of the last minute in which some task waited, 0..1; below 0: it does
+ * not tell. */
+double cmp_node_pressure(const char *text);
 
 /* "0.12 0.34 0.56 1/234 567" -> three texts; missing ones are "0.00". */
 void cmp_node_loadavg(const char *text, struct atl_arena *arena, char *ret_loads[3]);

@@ -1,7 +1,6 @@
 /* The file of a container as a whole: reading, writing, sections, waiting changes. */
 #include "core/lxc_doc.h"
 
-#include <openssl/evp.h>
 #include <string.h>
 
 #include "atoll/lxc/v1/lxc.atl.h"
@@ -13,19 +12,6 @@ static const struct atl_message *const config_table = &atl_msg_lxc_v1_Config;
 bool cmp_lxc_pending_name(const char *name)
 {
     return strcmp(name, "pve:pending") == 0 || strcmp(name, "PENDING") == 0;
-}
-
-static void digest(const char *text, size_t length, char ret[CMP_LXC_DIGEST])
-{
-    static const char hex[] = "0123456789abcdef";
-    unsigned char sum[20] = {0};
-    int done = EVP_Digest(text, length, sum, NULL, EVP_sha1(), NULL);
-    atl_assert(done == 1);
-    for (size_t i = 0; i < sizeof sum; i++) {
-        ret[2 * i] = hex[sum[i] >> 4];
-        ret[2 * i + 1] = hex[sum[i] & 15];
-    }
-    ret[CMP_LXC_DIGEST - 1] = '\0';
 }
 
 /* Every section has both its parts, so that nobody needs to look. */
@@ -71,7 +57,7 @@ enum atl_code cmp_lxc_doc_read(const char *text, size_t length, struct atl_arena
         doc.pending = (Atoll__Lxc__V1__File *)doc.sections[i].message;
         doc.pending_delete = atl_section_take(&doc.sections[i], "delete");
     }
-    digest(text, length, doc.digest);
+    atl_digest(text, length, doc.digest);
     *ret_doc = doc;
     return ATL_OK;
 }
@@ -122,7 +108,7 @@ void cmp_lxc_doc_write(struct cmp_lxc_doc *doc, struct atl_buf *out)
             sections[count++] = doc->sections[i];
     size_t before = out->length;
     atl_guest_encode(file_table, sections, count, out);
-    digest(out->data + before, out->length - before, doc->digest);
+    atl_digest(out->data + before, out->length - before, doc->digest);
 }
 
 size_t cmp_lxc_doc_raw(const struct cmp_lxc_doc *doc, const struct atl_line **ret_lines)

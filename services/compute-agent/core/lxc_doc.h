@@ -9,9 +9,8 @@
 #include "pure/arena.h"
 #include "pure/buf.h"
 #include "pure/codec.h"
+#include "pure/digest.h"
 #include "pure/error.h"
-
-enum { CMP_LXC_DIGEST = 41 };
 
 struct cmp_lxc_doc {
     struct atl_section *sections; /* as in the file; [0] is what holds now */
@@ -19,7 +18,7 @@ struct cmp_lxc_doc {
     Atoll__Lxc__V1__File *now;
     Atoll__Lxc__V1__File *pending; /* NULL: nothing waits */
     const char *pending_delete;    /* "net0,mp1": settings that go at the next start; NULL: none */
-    char digest[CMP_LXC_DIGEST];   /* of the text it was read from */
+    char digest[ATL_DIGEST_SIZE];  /* of the text it was read from */
     struct atl_arena *arena;       /* everything lives here; borrowed */
 };
 

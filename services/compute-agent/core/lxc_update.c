@@ -317,9 +317,9 @@ void cmp_lxc_fill_macs(Atoll__Lxc__V1__Config *config, const Atoll__Lxc__V1__Con
 static enum atl_code check_free(const struct cmp_lxc_doc *doc, const struct cmp_lxc_update *update,
                                 struct atl_error *err)
 {
-    if (update->digest != NULL && strcmp(update->digest, doc->digest) != 0)
-        return atl_fail(err, ATL_E_CONFLICT, "digest",
-                        "detected modified configuration - file changed by other user? Try again.");
+    enum atl_code code = atl_digest_check(doc->digest, update->digest, err);
+    if (code != ATL_OK)
+        return code;
     const char *lock = cmp_lxc_doc_lock(doc);
     if (lock != NULL)
         return atl_fail(err, ATL_E_CONFLICT, NULL, "CT is locked (%s)", lock);

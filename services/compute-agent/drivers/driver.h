@@ -45,6 +45,9 @@ struct cmp_driver {
     enum atl_code (*state)(void *self, uint32_t vmid, enum cmp_state *ret_state, struct atl_error *err);
     enum atl_code (*start)(void *self, uint32_t vmid, const char *xml, bool paused, struct atl_error *err);
     enum atl_code (*stop)(void *self, uint32_t vmid, struct atl_error *err);
+    /* Ends one that nobody needs any more, memory and unwritten blocks included: its guest has gone on
+     * elsewhere, or never ran here. */
+    enum atl_code (*abandon)(void *self, uint32_t vmid, struct atl_error *err);
     enum atl_code (*shutdown)(void *self, uint32_t vmid, bool agent, struct atl_error *err); /* asks only */
     enum atl_code (*reset)(void *self, uint32_t vmid, struct atl_error *err);
     enum atl_code (*suspend)(void *self, uint32_t vmid, struct atl_error *err);

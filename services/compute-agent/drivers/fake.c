@@ -213,6 +213,7 @@ const struct cmp_driver cmp_fake_driver = {
     .state = fake_state,
     .start = fake_start,
     .stop = fake_stop,
+    .abandon = fake_stop,
     .shutdown = fake_shutdown,
     .reset = fake_reset,
     .suspend = fake_suspend,

@@ -3,9 +3,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,4 +152,22 @@ void cmp_pids_fill(struct cmp_pids *pids, struct cmp_sample *samples, size_t cou
         samples[i].pid = entry->pid;
         samples[i].started = entry->started;
     }
+}
+
+bool cmp_kill_guest(uint32_t vmid, int timeout_ms)
+{
+    struct cmp_pids pids = {0};
+    bool ended = false;
+    scan(&pids);
+    const struct cmp_pid *entry = find_pid(&pids, vmid);
+    int process = entry != NULL ? (int)syscall(SYS_pidfd_open, (pid_t)entry->pid, 0) : -1;
+    if (process >= 0 && guest_of(entry->pid) == vmid) { /* the number may have gone to another meanwhile */
+        struct pollfd end = {.fd = process, .events = POLLIN};
+        (void)syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0); /* fails where it has just ended */
+        ended = poll(&end, 1, timeout_ms) > 0;
+    }
+    if (process >= 0)
+        (void)close(process); /* it was only looked at */
+    cmp_pids_done(&pids);
+    return ended;
 }

@@ -22,6 +22,9 @@ void cmp_pids_done(struct cmp_pids *pids);
 /* Fills pid and started of samples (sorted by vmid). Looks through /proc only when a guest is new. */
 void cmp_pids_fill(struct cmp_pids *pids, struct cmp_sample *samples, size_t count);
 
+/* Kills the process of that guest on this node. True: there was one, and it has ended. */
+bool cmp_kill_guest(uint32_t vmid, int timeout_ms);
+
 int64_t cmp_now_ms(void);
 
 #endif

@@ -56,8 +56,8 @@ static void pending_changes_show_in_the_next_configuration(void **state)
 static void digest_is_sha1_of_the_text(void **state)
 {
     (void)state;
-    char digest[CMP_DIGEST_SIZE];
-    cmp_digest("abc", 3, digest);
+    char digest[ATL_DIGEST_SIZE];
+    atl_digest("abc", 3, digest);
     assert_string_equal(digest, "a9993e364706816aba3e25717850c26c9cd0d89d");
 }
 

@@ -266,6 +266,13 @@ static void node_texts_are_read(void **state)
     cmp_node_ticks("cpu  10 0 5 100 7 0 1 0 0 0\ncpu0 1\n", &ticks);
     assert_true(ticks.busy == 16 && ticks.wait == 7 && ticks.total == 123);
     assert_int_equal(cmp_node_meminfo("MemTotal:  10 kB\nMemFree: 3 kB\n", "MemFree"), 3072);
+    assert_true(
+        cmp_node_pressure("some avg10=1.00 avg60=25.50 avg300=3.00 total=1\nfull avg10=0.00 avg60=7.00\n") ==
+        0.255);
+    assert_true(cmp_node_pressure("some avg10=1.00\nfull avg60=7.00 \n") < 0);
+    assert_true(cmp_node_pressure("some avg10=1.00 avg60=-3.00 \n") < 0 &&
+                cmp_node_pressure("some avg60=x ") < 0);
+    assert_true(cmp_node_pressure("") < 0 && cmp_node_pressure(NULL) < 0);
     char *loads[3];
     cmp_node_loadavg("0.12 1.00 2.5 1/2 3\n", &arena, loads);
     assert_string_equal(loads[2], "2.5");

@@ -16,8 +16,7 @@
 #include "view.h"
 
 #define CALL_TIMEOUT (5 * ATL_SECOND)
-#define TOKEN_PAUSE  (200 * ATL_MS)
-enum { HASH_SIZE = 32, SECRET_BYTES = 16, VMIDS_MAX = 10000, TOKEN_TRIES = 20 };
+enum { VMIDS_MAX = 10000 };
 
 struct admission {
     struct cfg_cluster *cluster;
@@ -26,8 +25,11 @@ struct admission {
     const char *node;
     const Atoll__Cluster__V1__NewNode *wish;
     const char *links[CFG_LINKS_MAX];
-    const char *token;        /* name of the join token, or NULL */
-    struct cfg_corosync conf; /* with the node in it */
+    const char *csr;
+    bool witness;
+    uint8_t key[CFG_KEY_HASH]; /* the witness's */
+    struct cfg_token token;    /* without a name: none was shown */
+    struct cfg_corosync conf;  /* with the node in it */
     const char *peer_url;
     uint64_t stale; /* member of an earlier try */
     Atoll__Cluster__V1__AddNodeReply reply;
@@ -44,204 +46,6 @@ struct cfg_op cfg_put_message(struct atl_arena *arena, const char *path, const P
     uint8_t *bytes = atl_arena_alloc(arena, size + 1);
     (void)protobuf_c_message_pack(message, bytes);
     return (struct cfg_op){.kind = CFG_PUT, .path = path, .bytes = bytes, .size = size};
-}
-
-/* --- tokens --- */
-
-static void hash_secret(const char *secret, uint8_t ret_hash[HASH_SIZE])
-{
-    int done = EVP_Digest(secret, strlen(secret), ret_hash, NULL, EVP_sha256(), NULL);
-    atl_assert(done == 1);
-}
-
-static Atoll__Cluster__V1__JoinToken *find_token(struct admission *admission, const char *path)
-{
-    const struct cfg_file *file = cfg_tree_get(cfg_store_ahead(admission->cluster->cfg->store), path);
-    if (file == NULL)
-        return NULL;
-    return (Atoll__Cluster__V1__JoinToken *)atl_unpack(&atl_msg_cluster_v1_JoinToken, file->bytes, file->size,
-                                                       admission->arena);
-}
-
-static const char *token_path(struct admission *admission)
-{
-    return atl_arena_format(admission->arena, CFG_JOIN_FOLDER "%s", admission->token);
-}
-
-/* One answer for all that is wrong with it, so that nobody learns which tokens there are. */
-static enum atl_code check_token(struct admission *admission, const char *secret, struct atl_error *err)
-{
-    uint8_t hash[HASH_SIZE];
-    const Atoll__Cluster__V1__JoinToken *token = NULL;
-    bool formed = strlen(secret) > CFG_JOIN_ID && secret[CFG_JOIN_ID] == '.' &&
-                  strspn(secret, "0123456789abcdef") == CFG_JOIN_ID;
-    if (formed) {
-        admission->token = atl_arena_strndup(admission->arena, secret, CFG_JOIN_ID);
-        token = find_token(admission, token_path(admission));
-    }
-    hash_secret(secret, hash);
-    if (token == NULL || token->hash.len != HASH_SIZE ||
-        !atl_equal_secret(token->hash.data, hash, HASH_SIZE) || token->expires < atl_clock_wall_seconds() ||
-        (token->node != NULL && strcmp(token->node, admission->node) != 0))
-        return atl_fail(err, ATL_E_DENIED, "token", "the join token is not valid, too old or used");
-    return ATL_OK;
-}
-
-static const char *fingerprint_of(struct cfg *cfg, const char *node)
-{
-    size_t count = 0;
-    struct cfg_node_row *const *nodes = cfg_status_nodes(cfg_view_status(cfg->view), &count);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(nodes[i]->name, node) == 0 && nodes[i]->fingerprint[0] != '\0')
-            return nodes[i]->fingerprint;
-    return NULL;
-}
-
-struct making { /* lives with the request */
-    struct cfg *cfg;
-    struct atl_request *request;
-    const Atoll__Cluster__V1__MakeJoinTokenRequest *wish;
-    unsigned int tries;
-    char *text;
-};
-
-static void on_token_stored(const struct cfg_store_result *result, void *user)
-{
-    struct making *making = user;
-    Atoll__Cluster__V1__MakeJoinTokenReply reply = ATOLL__CLUSTER__V1__MAKE_JOIN_TOKEN_REPLY__INIT;
-    reply.token = making->text;
-    if (result->code != ATL_OK)
-        atl_request_fail(making->request, &result->error, NULL);
-    else
-        atl_request_reply(making->request, &reply.base);
-}
-
-/* "ID.SECRET" */
-static void make_secret(char ret_secret[CFG_JOIN_SECRET_SIZE])
-{
-    uint8_t bytes[CFG_JOIN_ID / 2 + SECRET_BYTES];
-    size_t at = 0;
-    cfg_random(bytes, sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        at += (size_t)snprintf(ret_secret + at, CFG_JOIN_SECRET_SIZE - at, "%02x", bytes[i]);
-        if (i + 1 == CFG_JOIN_ID / 2)
-            ret_secret[at++] = '.';
-    }
-    explicit_bzero(bytes, sizeof bytes);
-}
-
-/* Who signs the joiner's certificate: we, or the first that is online of those that have the authority's key.
- */
-static enum atl_code who_admits(struct cfg *cfg, struct atl_arena *arena, struct cfg_corosync_node *ret_node,
-                                struct atl_error *err)
-{
-    struct atl_buf key ATL_BUF_AT_EXIT = {0};
-    struct cfg_corosync *conf = atl_arena_new(arena, struct cfg_corosync);
-    enum atl_code code = cfg_cluster_conf(cfg->cluster, arena, conf, err);
-    if (code != ATL_OK)
-        return code;
-    bool ours = cfg_place_read(&cfg->cluster->place, cfg_pki_current.key, &key, NULL) == ATL_OK;
-    if (ours)
-        explicit_bzero(key.data, key.capacity);
-    for (size_t i = 0; i < conf->count; i++) {
-        const struct cfg_corosync_node *node = &conf->nodes[i];
-        const struct atl_member *member = atl_members_find(cfg_cluster_membership(cfg->cluster), node->name);
-        bool self = strcmp(node->name, cfg->program->node) == 0;
-        if (ours ? self
-                 : !self && member != NULL && member->online && cfg_keeps_authority(conf, node->name)) {
-            *ret_node = *node;
-            return ATL_OK;
-        }
-    }
-    return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
-                    "no node is online that has the key of the cluster's authority");
-}
-
-static enum atl_code token_text(struct cfg *cfg, const char *address, struct cfg_join_token *token,
-                                struct atl_error *err)
-{
-    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
-    struct atl_buf endpoint ATL_BUF_AT_EXIT = {0};
-    struct cfg_corosync_node node = {.id = 0};
-    enum atl_code code = who_admits(cfg, &arena, &node, err);
-    if (code != ATL_OK)
-        return code;
-    atl_assert(node.name != NULL);
-    const char *fingerprint = fingerprint_of(cfg, node.name);
-    cfg_endpoint_write(node.links[0], CFG_GATEWAY_PORT, &endpoint);
-    if (!atl_copy(token->endpoint, sizeof token->endpoint, address != NULL ? address : endpoint.data) ||
-        strchr(token->endpoint, ':') == NULL || strchr(token->endpoint, '/') != NULL)
-        return atl_fail(err, ATL_E_INVALID, "address", "'%s' is no ADDRESS:PORT", address);
-    if (fingerprint == NULL)
-        return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
-                        "the fingerprint of the gateway of '%s' is not known yet - try again", node.name);
-    (void)atl_copy(token->fingerprint, sizeof token->fingerprint, fingerprint);
-    make_secret(token->secret);
-    return ATL_OK;
-}
-
-/* Tokens whose time is over go with the next one that is made. */
-static void drop_old_tokens(struct cfg *cfg, struct cfg_op *ops, struct cfg_txn *txn)
-{
-    const struct cfg_tree *tree = cfg_store_ahead(cfg->store);
-    for (size_t i = cfg_tree_seek(tree, CFG_JOIN_FOLDER); i < tree->count && txn->op_count < CFG_TXN_OPS_MAX;
-         i++) {
-        const struct cfg_file *file = tree->files[i];
-        if (strncmp(file->path, CFG_JOIN_FOLDER, strlen(CFG_JOIN_FOLDER)) != 0)
-            break;
-        Atoll__Cluster__V1__JoinToken *token =
-            atoll__cluster__v1__join_token__unpack(NULL, file->size, file->bytes);
-        if (token == NULL || token->expires < atl_clock_wall_seconds())
-            ops[txn->op_count++] = (struct cfg_op){.kind = CFG_DELETE, .path = file->path};
-        if (token != NULL)
-            atoll__cluster__v1__join_token__free_unpacked(token, NULL);
-    }
-}
-
-static void store_token(struct making *making, const struct cfg_join_token *token)
-{
-    struct cfg *cfg = making->cfg;
-    struct atl_arena *arena = atl_request_arena(making->request);
-    struct atl_buf text ATL_BUF_AT_EXIT = {0};
-    uint8_t hash[HASH_SIZE];
-    hash_secret(token->secret, hash);
-    Atoll__Cluster__V1__JoinToken record = ATOLL__CLUSTER__V1__JOIN_TOKEN__INIT;
-    record.hash = (ProtobufCBinaryData){.data = hash, .len = sizeof hash};
-    record.expires = atl_clock_wall_seconds() + (making->wish->has_lifetime ? making->wish->lifetime : 900);
-    cfg_join_token_write(token, &text);
-    making->text = atl_arena_strdup(arena, text.data);
-    const char *path = atl_arena_format(arena, CFG_JOIN_FOLDER "%.*s", CFG_JOIN_ID, token->secret);
-    struct cfg_op *ops = atl_arena_array(arena, struct cfg_op, CFG_TXN_OPS_MAX);
-    struct cfg_txn txn = {.ops = ops};
-    ops[txn.op_count++] = cfg_put_message(arena, path, &record.base);
-    drop_old_tokens(cfg, ops, &txn);
-    cfg_store_txn(cfg->store, &txn, atl_request_id(making->request), on_token_stored, making);
-}
-
-/* Right after a start the gateway's fingerprint is told a moment later: that is waited for. */
-static void make_token(void *user)
-{
-    struct making *making = user;
-    struct cfg_join_token token;
-    struct atl_error error = {0};
-    enum atl_code code = token_text(making->cfg, making->wish->address, &token, &error);
-    if (code == ATL_E_UNAVAILABLE && making->tries++ < TOKEN_TRIES)
-        (void)atl_loop_timer(making->cfg->loop, TOKEN_PAUSE, 0, make_token, making);
-    else if (code != ATL_OK)
-        atl_request_fail(making->request, &error, NULL);
-    else
-        store_token(making, &token);
-}
-
-void cfg_handle_make_join_token(struct atl_request *request, const ProtobufCMessage *input, void *user)
-{
-    struct cfg *cfg = user;
-    struct making *making = atl_arena_new(atl_request_arena(request), struct making);
-    *making = (struct making){.cfg = cfg, .request = request, .wish = (const void *)input};
-    if (cfg_cluster_membership(cfg->cluster) == NULL)
-        cfg_refuse(request, ATL_E_STATE, NULL, "this node is in no cluster");
-    else
-        make_token(making);
 }
 
 /* --- may it come in? --- */
@@ -279,6 +83,8 @@ static enum atl_code add_to_conf(struct admission *admission, struct atl_error *
     const char *key = atl_arena_format(admission->arena, ".state/key/%s", admission->node);
     bool spoke = cfg_tree_get(cfg_store_ahead(admission->cluster->cfg->store), key) != NULL;
     const struct cfg_corosync_node *there = cfg_corosync_find(conf, admission->node);
+    if (cfg_is_associate(admission->cluster, admission->node))
+        return atl_fail(err, ATL_E_EXISTS, "node", "'%s' is an associate of the cluster", admission->node);
     if (spoke)
         return atl_fail(err, ATL_E_EXISTS, "node",
                         "a node named '%s' is in the cluster; if it is gone for good, remove it first",
@@ -306,7 +112,48 @@ static enum atl_code check(struct admission *admission, struct atl_error *err)
     return code == ATL_OK ? add_to_conf(admission, err) : code;
 }
 
+static enum atl_code check_witness(struct admission *admission, struct atl_error *err)
+{
+    struct cfg_corosync *conf = &admission->conf;
+    bool writable = false;
+    (void)cfg_store_age(admission->cluster->cfg->store, &writable);
+    if (!writable)
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the cluster has no quorum: nobody can join");
+    enum atl_code code = cfg_cluster_conf(admission->cluster, admission->arena, conf, err);
+    if (code == ATL_OK)
+        code = cfg_witness_may_come(conf, admission->links[0], err);
+    return code == ATL_OK ? cfg_pki_key_hash(admission->csr, admission->key, err) : code;
+}
+
 /* --- the answer --- */
+
+/* What a witness gets: a certificate, and nothing that is secret. */
+static enum atl_code fill_certificate(struct admission *admission, struct atl_error *err)
+{
+    const struct cfg_place *place = &admission->cluster->place;
+    Atoll__Cluster__V1__AddNodeReply *reply = &admission->reply;
+    struct atl_buf cert ATL_BUF_AT_EXIT = {0};
+    struct atl_buf ca ATL_BUF_AT_EXIT = {0};
+    const struct cfg_pki_subject subject = {.node = admission->node,
+                                            .address = admission->links[0],
+                                            .cluster = admission->witness ? NULL : admission->conf.cluster};
+    enum atl_code code = cfg_pki_sign(place, &cfg_pki_current, admission->csr, &subject, &cert, err);
+    if (code == ATL_OK)
+        code = cfg_place_read(place, "etcd/ca.pem", &ca, err);
+    if (code != ATL_OK)
+        return code;
+    reply->certificate = atl_arena_strdup(admission->arena, cert.data);
+    reply->ca = atl_arena_strdup(admission->arena, ca.data);
+    reply->has_generation = true;
+    reply->generation = cfg_secrets_generation(place);
+    if (!admission->witness)
+        return ATL_OK;
+    reply->address = atl_arena_strdup(admission->arena, admission->links[0]);
+    reply->cluster = atl_arena_strdup(admission->arena, admission->conf.cluster);
+    reply->n_gateway =
+        cfg_witness_gateways(admission->cluster->cfg, &admission->conf, admission->arena, &reply->gateway);
+    return ATL_OK;
+}
 
 /* A secret as text; the buffer forgets it. */
 static char *take_base64(struct atl_buf *secret, struct atl_arena *arena)
@@ -317,42 +164,33 @@ static char *take_base64(struct atl_buf *secret, struct atl_arena *arena)
     return text;
 }
 
+/* What a node gets beside that: all that nodes share. */
 static enum atl_code fill_files(struct admission *admission, struct atl_error *err)
 {
     const struct cfg_place *place = &admission->cluster->place;
     Atoll__Cluster__V1__AddNodeReply *reply = &admission->reply;
-    struct atl_buf cert ATL_BUF_AT_EXIT = {0};
-    struct atl_buf ca ATL_BUF_AT_EXIT = {0};
     struct atl_buf authkey ATL_BUF_AT_EXIT = {0};
     struct atl_buf seal ATL_BUF_AT_EXIT = {0};
     struct atl_buf conf ATL_BUF_AT_EXIT = {0};
-    enum atl_code code = cfg_pki_sign(
-        place, &cfg_pki_current, admission->wish->csr,
-        &(const struct cfg_pki_subject){.node = admission->node, .address = admission->links[0]}, &cert, err);
-    if (code == ATL_OK)
-        code = cfg_place_read(place, "etcd/ca.pem", &ca, err);
-    if (code == ATL_OK)
-        code = cfg_place_read(place, "corosync/authkey", &authkey, err);
+    atl_assert(!admission->witness);
+    enum atl_code code = cfg_place_read(place, "corosync/authkey", &authkey, err);
     if (code != ATL_OK || authkey.length > CFG_AUTHKEY_MAX)
         return code != ATL_OK ? code : atl_fail(err, ATL_E_LIMIT, NULL, "corosync's key is too long");
     code = cfg_place_read(place, CFG_SEAL_FILE, &seal, err);
     if (code != ATL_OK)
         return code;
     cfg_corosync_write(&admission->conf, &(const struct cfg_corosync_place){.dir = NULL}, &conf);
-    reply->certificate = atl_arena_strdup(admission->arena, cert.data);
-    reply->ca = atl_arena_strdup(admission->arena, ca.data);
     reply->corosync_conf = atl_arena_strdup(admission->arena, conf.data);
     reply->corosync_authkey = take_base64(&authkey, admission->arena);
     reply->priv_key = take_base64(&seal, admission->arena);
-    reply->has_generation = true;
-    reply->generation = cfg_secrets_generation(place);
     return ATL_OK;
 }
 
 static void on_recorded(const struct cfg_store_result *result, void *user)
 {
     struct admission *admission = user;
-    cfg_crash_at(&admission->cluster->place, CFG_CRASH_ADMIT_RECORDED);
+    cfg_crash_at(&admission->cluster->place,
+                 admission->witness ? CFG_CRASH_WITNESS_RECORDED : CFG_CRASH_ADMIT_RECORDED);
     if (result->code != ATL_OK)
         refuse(admission, &result->error);
     else
@@ -372,18 +210,23 @@ static void record(struct admission *admission, uint64_t member)
     joining.by = (char *)(uintptr_t)cluster->place.node; /* protobuf-c has no const; only packed */
     joining.link = (char **)(uintptr_t)admission->links;
     joining.n_link = admission->links[1] != NULL ? 2 : 1;
-    joining.has_nodeid = admission->wish->has_nodeid;
-    joining.nodeid = admission->wish->nodeid;
-    joining.has_votes = admission->wish->has_votes;
-    joining.votes = admission->wish->votes;
-    joining.token = (char *)(uintptr_t)admission->token;
+    if (admission->witness) {
+        joining.has_witness_key = true;
+        joining.witness_key = (ProtobufCBinaryData){.data = admission->key, .len = sizeof admission->key};
+    } else {
+        joining.has_nodeid = admission->wish->has_nodeid;
+        joining.nodeid = admission->wish->nodeid;
+        joining.has_votes = admission->wish->has_votes;
+        joining.votes = admission->wish->votes;
+    }
+    joining.token = (char *)(uintptr_t)admission->token.name;
     ops[txn.op_count++] = cfg_put_message(
         arena, atl_arena_format(arena, CFG_JOINING_FOLDER "%s", admission->node), &joining.base);
-    Atoll__Cluster__V1__JoinToken *token =
-        admission->token != NULL ? find_token(admission, token_path(admission)) : NULL;
+    Atoll__Cluster__V1__JoinToken *token = /* as it is now, not as it was when it was shown */
+        admission->token.name != NULL ? cfg_token_find(cluster, arena, admission->token.name).record : NULL;
     if (token != NULL && token->node == NULL) {
         token->node = atl_arena_strdup(arena, admission->node);
-        ops[txn.op_count++] = cfg_put_message(arena, token_path(admission), &token->base);
+        ops[txn.op_count++] = cfg_put_message(arena, admission->token.path, &token->base);
     }
     cfg_store_txn(cluster->cfg->store, &txn, atl_request_id(admission->request), on_recorded, admission);
 }
@@ -427,7 +270,8 @@ static void on_added(const struct atl_etcd_answer *answer, void *user)
         answer_failed(admission, answer);
         return;
     }
-    cfg_crash_at(&admission->cluster->place, CFG_CRASH_ADMIT_LEARNER);
+    cfg_crash_at(&admission->cluster->place,
+                 admission->witness ? CFG_CRASH_WITNESS_LEARNER : CFG_CRASH_ADMIT_LEARNER);
     const Etcd__MemberAddResponse *added = (const void *)answer->message;
     struct atl_buf members ATL_BUF_AT_EXIT = {0};
     cfg_members_text(added, admission->node, &members);
@@ -437,7 +281,8 @@ static void on_added(const struct atl_etcd_answer *answer, void *user)
 
 static void add_learner(struct admission *admission)
 {
-    if (cfg_corosync_find(&admission->conf, admission->node)->votes == 0) { /* it gets no etcd */
+    if (!admission->witness &&
+        cfg_corosync_find(&admission->conf, admission->node)->votes == 0) { /* it gets no etcd */
         record(admission, 0);
         return;
     }
@@ -488,7 +333,7 @@ static void admit(struct admission *admission)
     struct atl_error error = {0};
     struct atl_buf url ATL_BUF_AT_EXIT = {0};
     struct cfg_rotation rotation;
-    if (cfg_cluster_membership(admission->cluster) == NULL || admission->wish == NULL) {
+    if (cfg_cluster_membership(admission->cluster) == NULL || admission->csr == NULL) {
         (void)atl_fail(&error, ATL_E_STATE, NULL, "this node is in no cluster");
         refuse(admission, &error);
         return;
@@ -498,7 +343,12 @@ static void admit(struct admission *admission)
         answer_busy(admission, "the secrets of the cluster are being changed");
         return;
     }
-    if (check(admission, &error) != ATL_OK || fill_files(admission, &error) != ATL_OK) {
+    enum atl_code code = admission->witness ? check_witness(admission, &error) : check(admission, &error);
+    if (code == ATL_OK)
+        code = fill_certificate(admission, &error);
+    if (code == ATL_OK && !admission->witness)
+        code = fill_files(admission, &error);
+    if (code != ATL_OK) {
         refuse(admission, &error);
         return;
     }
@@ -514,8 +364,12 @@ static struct admission *begin(struct cfg *cfg, struct atl_request *request, con
 {
     struct atl_arena *arena = atl_request_arena(request);
     struct admission *admission = atl_arena_new(arena, struct admission);
-    *admission = (struct admission){
-        .cluster = cfg->cluster, .request = request, .arena = arena, .node = node, .wish = wish};
+    *admission = (struct admission){.cluster = cfg->cluster,
+                                    .request = request,
+                                    .arena = arena,
+                                    .node = node,
+                                    .wish = wish,
+                                    .csr = wish != NULL ? wish->csr : NULL};
     atoll__cluster__v1__add_node_reply__init(&admission->reply);
     return admission;
 }
@@ -531,8 +385,26 @@ void cfg_handle_admit_node(struct atl_request *request, const ProtobufCMessage *
     const Atoll__Cluster__V1__AdmitNodeRequest *wish = (const void *)input;
     struct atl_error error = {0};
     struct admission *admission = begin(user, request, wish->node, wish->new_node);
-    if (check_token(admission, wish->secret, &error) != ATL_OK)
+    const struct cfg_token_shown shown = {.secret = wish->secret, .node = wish->node};
+    if (cfg_token_check(admission->cluster, admission->arena, &shown, &admission->token, &error) != ATL_OK)
         refuse(admission, &error);
     else
         admit(admission);
+}
+
+void cfg_handle_admit_witness(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    const Atoll__Cluster__V1__AdmitWitnessRequest *wish = (const void *)input;
+    struct atl_error error = {0};
+    struct admission *admission = begin(user, request, CFG_WITNESS, NULL);
+    const struct cfg_token_shown shown = {
+        .secret = wish->secret, .node = CFG_WITNESS, .kind = CFG_TOKEN_WITNESS};
+    admission->witness = true;
+    admission->csr = wish->csr;
+    if (cfg_token_check(admission->cluster, admission->arena, &shown, &admission->token, &error) != ATL_OK) {
+        refuse(admission, &error);
+        return;
+    }
+    admission->links[0] = admission->token.record->witness;
+    admit(admission);
 }

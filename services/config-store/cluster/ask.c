@@ -9,15 +9,30 @@
 #define CALL_TIMEOUT ATL_SECOND
 #define PAUSE        (100 * ATL_MS)
 
+static size_t split(const char *endpoints, struct atl_arena *arena, const char *list[ATL_GRPC_ENDPOINTS_MAX])
+{
+    size_t count = 0;
+    char *rest = atl_arena_strdup(arena, endpoints);
+    for (char *one = strsep(&rest, ","); one != NULL && count < ATL_GRPC_ENDPOINTS_MAX;
+         one = strsep(&rest, ","))
+        list[count++] = one;
+    return count;
+}
+
+enum atl_code cfg_ask_set_members(struct atl_grpc *channel, const char *endpoints, struct atl_error *err)
+{
+    struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
+    const char *list[ATL_GRPC_ENDPOINTS_MAX];
+    size_t count = split(endpoints, &arena, list);
+    return atl_grpc_set_endpoints(channel, list, count, err);
+}
+
 enum atl_code cfg_ask_channel(const struct cfg_place *place, const char *endpoints, struct atl_loop *loop,
                               struct atl_grpc **ret_channel, struct atl_error *err)
 {
     struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
     const char *list[ATL_GRPC_ENDPOINTS_MAX];
-    size_t count = 0;
-    char *rest = atl_arena_strdup(&arena, endpoints);
-    for (char *one = strsep(&rest, ","); one != NULL && count < ATL_COUNT(list); one = strsep(&rest, ","))
-        list[count++] = one;
+    size_t count = split(endpoints, &arena, list);
     const struct atl_grpc_tls tls = {.ca_file = cfg_place_path(place, "etcd/ca.pem", &arena),
                                      .cert_file = cfg_place_path(place, "etcd/node.pem", &arena),
                                      .key_file = cfg_place_path(place, "etcd/node.key", &arena)};

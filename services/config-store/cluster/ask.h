@@ -12,6 +12,10 @@ ATL_MUST_CHECK enum atl_code cfg_ask_channel(const struct cfg_place *place, cons
                                              struct atl_loop *loop, struct atl_grpc **ret_channel,
                                              struct atl_error *err);
 
+/* Another list of the same kind, for a channel that is there. Errors: ATL_E_INVALID. */
+ATL_MUST_CHECK enum atl_code cfg_ask_set_members(struct atl_grpc *channel, const char *endpoints,
+                                                 struct atl_error *err);
+
 enum cfg_etcd_state {
     CFG_ETCD_SILENT,  /* it does not run */
     CFG_ETCD_WAITING, /* it runs and may not vote yet, or finds no majority */

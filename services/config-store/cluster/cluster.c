@@ -77,7 +77,7 @@ void cfg_cluster_reload(struct cfg_cluster *cluster)
         atl_log(ATL_WARNING, "corosync-not-reloaded", "%s", error.text);
 }
 
-/* Where etcd is on the other nodes, for our next start. */
+/* Where etcd is on the other nodes, for what runs and for our next start. */
 static void keep_endpoints(struct cfg_cluster *cluster, const struct cfg_corosync *conf)
 {
     struct atl_buf endpoints ATL_BUF_AT_EXIT = {0};
@@ -87,10 +87,27 @@ static void keep_endpoints(struct cfg_cluster *cluster, const struct cfg_corosyn
     if (endpoints.length == 0 || !atl_copy(kept.endpoints, sizeof kept.endpoints, endpoints.data) ||
         strcmp(kept.endpoints, cluster->conf.endpoints) == 0)
         return;
-    if (cfg_place_set_conf(&cluster->place, &kept, &error) != ATL_OK)
+    if (cfg_place_set_conf(&cluster->place, &kept, &error) != ATL_OK) {
         atl_log(ATL_WARNING, "cluster-conf-not-written", "%s", error.text);
+        return;
+    }
+    cluster->conf = kept;
+    if (cfg_ask_set_members(cluster->channel, kept.endpoints, &error) != ATL_OK ||
+        cfg_store_set_members(cluster->cfg->store, kept.endpoints, &error) != ATL_OK)
+        atl_log(ATL_WARNING, "members-not-taken", "%s", error.text);
+}
+
+/* corosync-qdevice runs while there is a witness. */
+static void place_qdevice(struct cfg_cluster *cluster, bool wanted)
+{
+    enum cfg_slot_wish wish = wanted ? CFG_SLOT_UP : CFG_SLOT_OFF;
+    struct atl_error error = {0};
+    if (cluster->qdevice == wish)
+        return;
+    if (cfg_slot_set(&cluster->place, "qdevice", wish, &error) != ATL_OK)
+        atl_log(ATL_ERROR, "qdevice-not-set", "%s", error.text);
     else
-        cluster->conf = kept;
+        cluster->qdevice = wish;
 }
 
 /* Our own copy follows the tree; corosync reads it when it differs. */
@@ -110,6 +127,7 @@ static void place_conf(struct cfg_cluster *cluster, const struct cfg_file *file)
         return;
     }
     keep_endpoints(cluster, &conf);
+    place_qdevice(cluster, conf.qdevice_host != NULL);
     cfg_corosync_write(&conf,
                        &(const struct cfg_corosync_place){
                            .dir = cfg_place_path(&cluster->place, "corosync", &arena), .user = cluster->user},
@@ -245,6 +263,7 @@ static void on_tick(void *user)
     else
         cfg_joining_tick(cluster);
     cfg_voter_tick(cluster->voter);
+    cfg_witness_tick(cluster);
 }
 
 static void open_member(struct cfg_cluster *cluster)
@@ -307,6 +326,7 @@ enum atl_code cfg_cluster_open(struct cfg *cfg, const struct cfg_cluster_options
     cluster->cfg = cfg;
     cluster->place = options->start->place;
     cluster->conf = options->start->conf;
+    cluster->qdevice = CFG_SLOT_DOWN;
     *ret_cluster = cluster;
     read_user(cluster);
     cluster->report = cfg_report_new(cfg);
@@ -334,6 +354,8 @@ void cfg_cluster_close(struct cfg_cluster **pointer)
     atl_timer_free(cluster->ending);
     if (cluster->call != NULL)
         atl_etcd_cancel(cluster->call);
+    if (cluster->retiring != NULL)
+        atl_etcd_cancel(cluster->retiring);
     cfg_rotate_free(&cluster->rotate);
     cfg_voter_free(&cluster->voter);
     atl_process_free(cluster->reload);
@@ -345,5 +367,6 @@ void cfg_cluster_close(struct cfg_cluster **pointer)
         atl_tasks_close(&cluster->tasks);
     cfg_report_free(&cluster->report);
     atl_arena_done(&cluster->arena);
+    atl_arena_done(&cluster->retiring_arena);
     free(cluster);
 }

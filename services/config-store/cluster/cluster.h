@@ -50,6 +50,8 @@ void cfg_cluster_close(struct cfg_cluster **cluster);
 const struct atl_membership *cfg_cluster_membership(const struct cfg_cluster *cluster);
 /* The phase of the change of the secrets that all nodes share (core/rotation.h), as text. */
 const char *cfg_cluster_secrets(const struct cfg_cluster *cluster);
+/* Address of the witness, in the arena; NULL: there is none. */
+char *cfg_cluster_witness(const struct cfg_cluster *cluster, struct atl_arena *arena);
 void cfg_serve_cluster_config(struct cfg *cfg);
 
 #endif

@@ -36,6 +36,11 @@ static const char *const names[CFG_CRASH_POINTS] = {
     [CFG_CRASH_ROTATE_USED] = "rotate-used",
     [CFG_CRASH_ROTATE_RESEALED] = "rotate-resealed",
     [CFG_CRASH_ROTATE_DROPPED] = "rotate-dropped",
+    [CFG_CRASH_WITNESS_LEARNER] = "witness-learner",
+    [CFG_CRASH_WITNESS_RECORDED] = "witness-recorded",
+    [CFG_CRASH_WITNESS_PROMOTED] = "witness-promoted",
+    [CFG_CRASH_WITNESS_REMOVED] = "witness-removed",
+    [CFG_CRASH_WITNESS_FORGOTTEN] = "witness-forgotten",
 };
 
 const char *cfg_crash_point_to_text(enum cfg_crash_point point)

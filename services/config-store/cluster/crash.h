@@ -45,6 +45,12 @@ enum cfg_crash_point {
     CFG_CRASH_ROTATE_USED,
     CFG_CRASH_ROTATE_DROPPED, /* to here */
     CFG_CRASH_ROTATE_RESEALED,
+    /* a witness comes and goes, at the node that admits it and takes it out */
+    CFG_CRASH_WITNESS_LEARNER,
+    CFG_CRASH_WITNESS_RECORDED,
+    CFG_CRASH_WITNESS_PROMOTED,
+    CFG_CRASH_WITNESS_REMOVED,
+    CFG_CRASH_WITNESS_FORGOTTEN,
     CFG_CRASH_POINTS,
 };
 const char *cfg_crash_point_to_text(enum cfg_crash_point point);

@@ -15,6 +15,8 @@
 #define CFG_JOINING_FOLDER ".state/joining/" /* nodes whose etcd is a learner */
 #define CFG_JOIN_DEADLINE  60                /* seconds until a learner is taken out again */
 
+#define CFG_WITNESS_FILE   ".state/witness"
+#define CFG_TOKEN_LIFETIME 900 /* seconds */
 #define CFG_ROTATION       ".state/rotation"
 #define CFG_ROTATED_FOLDER ".state/rotated/"
 
@@ -48,8 +50,12 @@ struct cfg_cluster {
     bool reload_again;
     struct cfg_rotate *rotate;
     struct cfg_voter *voter;
-    bool left;                   /* removed: config-store is to begin anew, alone */
-    struct atl_request *leaving; /* whoever wants that; NULL: nobody */
+    enum cfg_slot_wish qdevice;      /* what was last wanted of it; CFG_SLOT_DOWN: nothing yet */
+    struct atl_etcd_call *retiring;  /* of a witness */
+    bool forgetting;                 /* the transaction after that */
+    struct atl_arena retiring_arena; /* of one that nobody asked for */
+    bool left;                       /* removed: config-store is to begin anew, alone */
+    struct atl_request *leaving;     /* whoever wants that; NULL: nobody */
     struct atl_timer *ending;
     struct atl_process *expected; /* tells corosync how many votes to expect, for `expecting` */
     struct atl_request *expecting;
@@ -67,6 +73,57 @@ struct cfg_compare cfg_cluster_unchanged(const struct cfg_cluster *cluster, cons
 atl_handler_fn cfg_handle_add_node;
 atl_handler_fn cfg_handle_admit_node;
 atl_handler_fn cfg_handle_make_join_token;
+/* token.c: what shows that one may come in. */
+struct cfg_token {
+    const char *name;
+    const char *path;                      /* in the tree */
+    Atoll__Cluster__V1__JoinToken *record; /* NULL: there is no such token */
+};
+struct cfg_token cfg_token_find(const struct cfg_cluster *cluster, struct atl_arena *arena, const char *name);
+/* What a token is for: none of use for one is of use for another. */
+enum cfg_token_kind { CFG_TOKEN_NODE, CFG_TOKEN_WITNESS, CFG_TOKEN_ASSOCIATE };
+struct cfg_token_shown {
+    const char *secret;
+    const char *node; /* who shows it */
+    enum cfg_token_kind kind;
+};
+/* Errors: ATL_E_DENIED. */
+ATL_MUST_CHECK enum atl_code cfg_token_check(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                                             const struct cfg_token_shown *shown, struct cfg_token *ret_token,
+                                             struct atl_error *err);
+struct cfg_token_wish {  /* texts live with the request */
+    const char *address; /* of the gateway that admits, ADDRESS:PORT; NULL: found out */
+    uint32_t lifetime_s;
+    enum cfg_token_kind kind;
+    const char *whom; /* address of the witness, name of the associate; NULL: any node */
+};
+/* Makes one and answers the request with it. */
+void cfg_token_make(struct cfg *cfg, struct atl_request *request, const struct cfg_token_wish *wish);
+/* Of the gateway of a node; borrowed. NULL: not known. */
+const char *cfg_fingerprint_of(struct cfg *cfg, const char *node);
+/* associate.c */
+atl_handler_fn cfg_handle_list_associates;
+atl_handler_fn cfg_handle_add_associate;
+atl_handler_fn cfg_handle_admit_associate;
+atl_handler_fn cfg_handle_remove_associate;
+/* Is that the name of an associate? */
+bool cfg_is_associate(const struct cfg_cluster *cluster, const char *name);
+/* witness.c */
+atl_handler_fn cfg_handle_get_qdevice;
+atl_handler_fn cfg_handle_add_witness;
+atl_handler_fn cfg_handle_remove_witness;
+atl_handler_fn cfg_handle_sync_witness;
+atl_handler_fn cfg_handle_admit_witness; /* admit.c */
+/* Errors: ATL_E_INVALID "address"; ATL_E_STATE it is of no use; ATL_E_EXISTS there is another one. */
+ATL_MUST_CHECK enum atl_code cfg_witness_may_come(const struct cfg_corosync *conf, const char *address,
+                                                  struct atl_error *err);
+/* NULL: there is none. */
+Atoll__Cluster__V1__Witness *cfg_witness_read(const struct cfg_cluster *cluster, struct atl_arena *arena);
+/* Where nodes are asked, as texts "ADDRESS:PORT/FINGERPRINT" in the arena; how many. */
+size_t cfg_witness_gateways(struct cfg *cfg, const struct cfg_corosync *conf, struct atl_arena *arena,
+                            char ***ret_gateways);
+/* A witness that is of no use any more goes. */
+void cfg_witness_tick(struct cfg_cluster *cluster);
 /* remove.c */
 atl_handler_fn cfg_handle_remove_node;
 atl_handler_fn cfg_handle_take_out;
@@ -98,6 +155,11 @@ void cfg_rotate_tick(struct cfg_rotate *rotate, bool writable);
 /* How far the cluster is; texts in the arena. */
 void cfg_rotation_read(const struct cfg_cluster *cluster, struct atl_arena *arena,
                        struct cfg_rotation *ret_rotation);
+/* The same, and who has done what of it; false: nobody knows who is a member. */
+bool cfg_rotation_view_read(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                            struct cfg_rotation_view *view);
+/* The witness has shown that it lives. */
+void cfg_rotation_saw_witness(struct cfg_cluster *cluster);
 /* The operation that begins another generation, made by this node. */
 struct cfg_op cfg_rotation_begin_op(const struct cfg_cluster *cluster, struct atl_arena *arena);
 /* voter.c: our etcd becomes a member when our vote came later than we. */

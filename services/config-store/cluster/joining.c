@@ -31,7 +31,7 @@ static void settle(struct joining *joining, bool is_in)
     struct atl_arena *arena = &cluster->arena;
     struct cfg_compare compares[2] = {cfg_cluster_unchanged(cluster, joining->path),
                                       cfg_cluster_unchanged(cluster, CFG_COROSYNC_CONF)};
-    struct cfg_op ops[3];
+    struct cfg_op ops[4];
     struct cfg_txn txn = {.compares = compares, .compare_count = 2, .ops = ops};
     ops[txn.op_count++] = (struct cfg_op){.kind = CFG_DELETE, .path = joining->path};
     const Atoll__Cluster__V1__Joining *record = joining->record;
@@ -43,7 +43,14 @@ static void settle(struct joining *joining, bool is_in)
     struct cfg_corosync conf;
     struct atl_error error = {0};
     enum atl_code code = is_in ? cfg_cluster_conf(cluster, arena, &conf, &error) : ATL_OK;
-    if (is_in && code == ATL_OK && cfg_corosync_find(&conf, joining->node) == NULL) {
+    if (is_in && code == ATL_OK && record->has_witness_key) {
+        Atoll__Cluster__V1__Witness witness = ATOLL__CLUSTER__V1__WITNESS__INIT;
+        witness.address = record->link[0];
+        witness.key = record->witness_key;
+        cfg_corosync_set_witness(&conf, record->link[0]);
+        ops[txn.op_count++] = cfg_cluster_conf_op(&conf, arena);
+        ops[txn.op_count++] = cfg_put_message(arena, CFG_WITNESS_FILE, &witness.base);
+    } else if (is_in && code == ATL_OK && cfg_corosync_find(&conf, joining->node) == NULL) {
         const struct cfg_corosync_node node = {.name = joining->node,
                                                .id = record->nodeid,
                                                .votes = record->has_votes ? record->votes : UINT32_MAX,
@@ -86,7 +93,8 @@ static void on_promoted(const struct atl_etcd_answer *answer, void *user)
     struct cfg_cluster *cluster = joining->cluster;
     cluster->call = NULL;
     if (answer->code == ATL_OK)
-        cfg_crash_at(&cluster->place, CFG_CRASH_ADMIT_PROMOTED);
+        cfg_crash_at(&cluster->place, joining->record->has_witness_key ? CFG_CRASH_WITNESS_PROMOTED
+                                                                       : CFG_CRASH_ADMIT_PROMOTED);
     if (answer->code == ATL_OK || ends_with(answer->error.text, "can only promote a learner member")) {
         settle(joining, true);
     } else if (ends_with(answer->error.text, "member not found")) {

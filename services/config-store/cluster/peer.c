@@ -79,6 +79,12 @@ struct cfg_peer *cfg_peer_new(const char *endpoint, const char *fingerprint)
     return peer;
 }
 
+void cfg_peer_limit(struct cfg_peer *peer, unsigned int seconds)
+{
+    (void)curl_easy_setopt(peer->curl, CURLOPT_CONNECTTIMEOUT, (long)seconds);
+    (void)curl_easy_setopt(peer->curl, CURLOPT_TIMEOUT, (long)seconds);
+}
+
 static void wipe_form(struct cfg_peer *peer)
 {
     if (peer->form.data != NULL) /* there may be a password in it */

@@ -15,6 +15,9 @@ struct json_object;
 struct cfg_peer *cfg_peer_new(const char *endpoint, const char *fingerprint);
 void cfg_peer_free(struct cfg_peer **peer);
 
+/* How long an answer may take; 40 seconds unless something else is said. */
+void cfg_peer_limit(struct cfg_peer *peer, unsigned int seconds);
+
 /* One more parameter of the next post. */
 void cfg_peer_param(struct cfg_peer *peer, const char *name, const char *value);
 /*

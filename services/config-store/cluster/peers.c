@@ -63,7 +63,8 @@ static enum atl_code hand_out(struct handing *handing, Atoll__Cluster__V1__GetSe
     if (code == ATL_OK && handing->wish->csr != NULL)
         code = cfg_pki_sign(place, handing->next ? &cfg_pki_next : &cfg_pki_current, handing->wish->csr,
                             &(const struct cfg_pki_subject){.node = handing->caller->name,
-                                                            .address = handing->caller->links[0]},
+                                                            .address = handing->caller->links[0],
+                                                            .cluster = handing->cluster->conf.cluster},
                             &secrets.certificate, err);
     if (code != ATL_OK)
         return code;

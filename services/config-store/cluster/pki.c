@@ -193,6 +193,24 @@ static X509_REQ *read_request(const char *pem)
     return request;
 }
 
+/* The key of a request that was signed with it; the request's own. NULL: it is none. */
+static EVP_PKEY *key_of(X509_REQ *request)
+{
+    EVP_PKEY *key = request != NULL ? X509_REQ_get0_pubkey(request) : NULL;
+    return key != NULL && X509_REQ_verify(request, key) == 1 ? key : NULL;
+}
+
+enum atl_code cfg_pki_key_hash(const char *csr, uint8_t ret_hash[CFG_KEY_HASH], struct atl_error *err)
+{
+    X509_REQ *request REQUEST_AT_EXIT = read_request(csr);
+    EVP_PKEY *key = key_of(request);
+    unsigned char *bytes = NULL;
+    int size = key != NULL ? i2d_PUBKEY(key, &bytes) : 0;
+    bool done = size > 0 && EVP_Digest(bytes, (size_t)size, ret_hash, NULL, EVP_sha256(), NULL) == 1;
+    OPENSSL_free(bytes);
+    return done ? ATL_OK : atl_fail(err, ATL_E_INVALID, "csr", "this is no request for a certificate");
+}
+
 struct signing {
     EVP_PKEY *key;
     X509 *ca;
@@ -204,7 +222,10 @@ static enum atl_code sign(const struct signing *signing, EVP_PKEY *subject_key,
 {
     X509 *ca = signing->ca;
     X509 *cert CERT_AT_EXIT = new_cert(subject_key, subject->node, signing->life_s);
-    char *names ATL_FREE_AT_EXIT = atl_format("DNS:%s,IP:%s,IP:127.0.0.1", subject->node, subject->address);
+    char *names ATL_FREE_AT_EXIT =
+        atl_format("DNS:%s,%s%s%sIP:%s,IP:127.0.0.1", subject->node, subject->cluster != NULL ? "DNS:" : "",
+                   subject->cluster != NULL ? subject->cluster : "", subject->cluster != NULL ? "," : "",
+                   subject->address);
     bool made = cert != NULL && X509_set_issuer_name(cert, X509_get_subject_name(ca)) == 1 &&
                 add_extension(cert, ca, NID_basic_constraints, "critical,CA:FALSE") &&
                 add_extension(cert, ca, NID_key_usage, "critical,digitalSignature") &&
@@ -235,8 +256,8 @@ enum atl_code cfg_pki_sign(const struct cfg_place *place, const struct cfg_pki_a
     if (ca_key == NULL || ca == NULL)
         return atl_fail(err, ATL_E_IO, NULL, "%s or %s cannot be read", authority->key, authority->cert);
     X509_REQ *request REQUEST_AT_EXIT = read_request(csr);
-    EVP_PKEY *subject_key = request != NULL ? X509_REQ_get0_pubkey(request) : NULL;
-    if (subject_key == NULL || X509_REQ_verify(request, subject_key) != 1)
+    EVP_PKEY *subject_key = key_of(request);
+    if (subject_key == NULL)
         return atl_fail(err, ATL_E_INVALID, "csr", "this is no request for a certificate");
     const struct signing signing = {.key = ca_key, .ca = ca, .life_s = place->life_s};
     return sign(&signing, subject_key, subject, ret_cert) == ATL_OK ? ATL_OK : failed(err, "a certificate");

@@ -27,6 +27,8 @@ ATL_MUST_CHECK enum atl_code cfg_pki_request(const struct cfg_place *place, stru
 struct cfg_pki_subject { /* what the certificate will say; what the request says of names is not taken */
     const char *node;
     const char *address;
+    const char
+        *cluster; /* by this name the witness's corosync-qnetd knows the nodes; NULL: not one of them */
 };
 /* Signs a request with the authority's key, for place->life_s. Errors: ATL_E_STATE its key is not on this
  * node; ATL_E_INVALID "csr" it is no request, or not signed with its own key. */
@@ -34,6 +36,11 @@ ATL_MUST_CHECK enum atl_code cfg_pki_sign(const struct cfg_place *place,
                                           const struct cfg_pki_authority *authority, const char *csr,
                                           const struct cfg_pki_subject *subject, struct atl_buf *ret_cert,
                                           struct atl_error *err);
+
+enum { CFG_KEY_HASH = 32 };
+/* SHA-256 of the key that a request is about, and was signed with. Errors: ATL_E_INVALID "csr". */
+ATL_MUST_CHECK enum atl_code cfg_pki_key_hash(const char *csr, uint8_t ret_hash[CFG_KEY_HASH],
+                                              struct atl_error *err);
 
 /* Is the first certificate of the file to be renewed (core/rotation.h)? Also when it cannot be read. */
 bool cfg_pki_due(const struct cfg_place *place, const char *name, int64_t now);

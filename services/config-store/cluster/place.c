@@ -136,10 +136,11 @@ enum atl_code cfg_place_set_conf(const struct cfg_place *place, const struct cfg
 
 static enum atl_code ask_systemd(const char *name, enum cfg_slot_wish wish, struct atl_error *err)
 {
-    static const char *const verbs[] = {"start", "stop", "restart"};
+    static const char *const verbs[] = {"start", "stop", "restart", "stop"};
     char *unit ATL_FREE_AT_EXIT = atl_format("atoll-%s.service", name);
     const char *argv[] = {"systemctl", verbs[wish], unit, NULL, NULL};
-    if (wish == CFG_SLOT_AGAIN) /* whoever wants that sees for himself when it is back */
+    if (wish == CFG_SLOT_AGAIN ||
+        wish == CFG_SLOT_OFF) /* whoever wants that sees for himself when it is done */
         argv[3] = "--no-block";
     return atl_process_run(
         &(const struct atl_process_options){.argv = argv, .capture = 4096, .timeout = SLOT_LIMIT}, NULL, NULL,
@@ -173,7 +174,7 @@ enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name, enum
 {
     if (place->supervisor == NULL)
         return ask_systemd(name, wish, err);
-    static const char letters[] = {'u', 'd', 't'};
+    static const char letters[] = {'u', 'd', 't', 'd'};
     char *folder ATL_FREE_AT_EXIT = atl_format("%s/%s/supervise", place->supervisor, name);
     atl_ns deadline = atl_clock_monotonic() + SLOT_LIMIT;
     bool done = tell_runsv(folder, letters[wish], deadline);
@@ -212,16 +213,12 @@ enum atl_code cfg_place_leave(const struct cfg_place *place, const char *why, st
     struct atl_buf text ATL_BUF_AT_EXIT = {0};
     atl_buf_text(&text, why != NULL ? why : "");
     enum atl_code code = why != NULL ? cfg_place_write(place, "cluster.why", &text, err) : ATL_OK;
-    if (code == ATL_OK)
-        code = cfg_slot_set(place, "corosync", CFG_SLOT_DOWN, err);
-    if (code == ATL_OK)
-        code = cfg_slot_set(place, "etcd", CFG_SLOT_DOWN, err);
-    if (code == ATL_OK)
-        code = cfg_place_empty(place, "etcd", err);
-    if (code == ATL_OK)
-        code = cfg_place_empty(place, "corosync", err);
-    if (code == ATL_OK)
-        code = cfg_place_empty(place, "next", err);
+    static const char *const slots[] = {"qdevice", "corosync", "etcd"};
+    static const char *const folders[] = {"etcd", "corosync", "qdevice", "next"};
+    for (size_t i = 0; i < ATL_COUNT(slots) && code == ATL_OK; i++)
+        code = cfg_slot_set(place, slots[i], CFG_SLOT_DOWN, err);
+    for (size_t i = 0; i < ATL_COUNT(folders) && code == ATL_OK; i++)
+        code = cfg_place_empty(place, folders[i], err);
     cfg_place_remove(place, "ca.key");
     static const char *const kept[] = {CFG_SEAL_FILE, CFG_GENERATION_FILE, "last.db", "last.db-wal",
                                        "last.db-shm"};

@@ -46,9 +46,10 @@ ATL_MUST_CHECK enum atl_code cfg_place_set_conf(const struct cfg_place *place,
 
 #define CFG_CERTIFICATE_LIFE INT64_C(31536000) /* seconds; a year */
 
-/* "etcd" or "corosync" is to run, to end, or to begin anew. Ending is waited for. Blocks, up to 15 s.
+/* "etcd", "corosync" or "qdevice" is to run, to end, to begin anew, or to end without that anybody waits for
+ * it; else ending is waited for. Blocks, up to 15 s.
  * Errors: ATL_E_UNAVAILABLE the supervisor does not do it. */
-enum cfg_slot_wish { CFG_SLOT_UP, CFG_SLOT_DOWN, CFG_SLOT_AGAIN };
+enum cfg_slot_wish { CFG_SLOT_UP, CFG_SLOT_DOWN, CFG_SLOT_AGAIN, CFG_SLOT_OFF };
 ATL_MUST_CHECK enum atl_code cfg_slot_set(const struct cfg_place *place, const char *name,
                                           enum cfg_slot_wish wish, struct atl_error *err);
 /* Has this node an etcd of its own? (voter.c) */
@@ -58,7 +59,7 @@ pid_t cfg_read_pid(const char *path);
 /* Its process now; 0: none, or only systemd knows. */
 pid_t cfg_slot_pid(const struct cfg_place *place, const char *name);
 
-/* The node is alone again: both places down, everything of the cluster gone. What was written for the next
+/* The node is alone again: all places down, everything of the cluster gone. What was written for the next
  * start (`why`, NULL: nothing) is kept. Errors: of the parts. */
 ATL_MUST_CHECK enum atl_code cfg_place_leave(const struct cfg_place *place, const char *why,
                                              struct atl_error *err);

@@ -15,7 +15,9 @@
 #define LOST_AFTER   (5 * ATL_SECOND) /* then the others are asked whether we missed a rotation */
 #define PROBE_LIMIT  ATL_SECOND
 #define MEMBER_LIMIT (30 * ATL_SECOND)
-#define UNIT_TAKES   (5 * ATL_SECOND) /* systemd does not tell us which process is the new one */
+/* Its vote is away for some seconds while certificates change, and it does its part after all others. */
+#define WITNESS_SILENCE (15 * ATL_SECOND)
+#define UNIT_TAKES      (5 * ATL_SECOND) /* systemd does not tell us which process is the new one */
 enum { RESEAL_FILES = 50, RESEAL_BYTES = 256 << 10 };
 
 enum purpose { TO_ROTATE, TO_CATCH_UP, TO_RENEW };
@@ -44,6 +46,7 @@ struct cfg_rotate {
     atl_ns upkeep_at;
     atl_ns lost_since; /* 0: the tree can be changed */
     size_t turn;       /* of the nodes that are asked */
+    atl_ns witness_seen_at;
 };
 
 static void on_secrets(enum atl_code code, const struct atl_error *error, const struct cfg_secrets *secrets,
@@ -69,6 +72,7 @@ struct cfg_rotate *cfg_rotate_new(struct cfg_cluster *cluster)
 {
     struct cfg_rotate *rotate = atl_new0(struct cfg_rotate);
     rotate->cluster = cluster;
+    rotate->witness_seen_at = atl_loop_now(cluster->cfg->loop);
     rotate->asking = (struct cfg_asking){.fn = on_secrets, .user = rotate};
     return rotate;
 }
@@ -146,9 +150,17 @@ static void read_node(const struct cfg_cluster *cluster, struct atl_arena *arena
     node->phase = (enum cfg_rotation_phase)record->phase;
 }
 
-/* False: nobody knows who is a member. */
-static bool read_view(const struct cfg_cluster *cluster, struct atl_arena *arena,
-                      struct cfg_rotation_view *view)
+/* It is as one of the nodes, and the last. */
+static void read_witness(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                         struct cfg_rotation_node *node)
+{
+    read_node(cluster, arena, node);
+    node->witness = true;
+    node->online = atl_loop_now(cluster->cfg->loop) - cluster->rotate->witness_seen_at < WITNESS_SILENCE;
+}
+
+bool cfg_rotation_view_read(const struct cfg_cluster *cluster, struct atl_arena *arena,
+                            struct cfg_rotation_view *view)
 {
     struct cfg_corosync *conf = atl_arena_new(arena, struct cfg_corosync);
     if (cfg_cluster_conf(cluster, arena, conf, NULL) != ATL_OK)
@@ -159,6 +171,10 @@ static bool read_view(const struct cfg_cluster *cluster, struct atl_arena *arena
         read_node(cluster, arena, &nodes[i]);
     }
     *view = (struct cfg_rotation_view){.nodes = nodes, .count = conf->count, .self = cluster->place.node};
+    if (conf->qdevice_host != NULL) {
+        nodes[view->count] = (struct cfg_rotation_node){.name = CFG_WITNESS};
+        read_witness(cluster, arena, &nodes[view->count++]);
+    }
     cfg_rotation_read(cluster, arena, &view->rotation);
     view->generation = cfg_secrets_generation(&cluster->place);
     view->prepared = cfg_secrets_prepared(&cluster->place, view->rotation.generation);
@@ -362,6 +378,13 @@ static enum atl_code rekey(const struct cfg_cluster *cluster, struct atl_error *
     return cfg_store_rekey(cluster->cfg->store, cfg_place_path(&cluster->place, CFG_SEAL_FILE, &arena), err);
 }
 
+/* It reads certificates when it starts, and connects with them once. */
+static enum atl_code qdevice_anew(const struct cfg_cluster *cluster, struct atl_error *err)
+{
+    return cluster->qdevice == CFG_SLOT_UP ? cfg_slot_set(&cluster->place, "qdevice", CFG_SLOT_AGAIN, err)
+                                           : ATL_OK;
+}
+
 static_assert(CFG_CRASH_ROTATE_DROPPED - CFG_CRASH_ROTATE_SPREAD == CFG_ROTATION_DROP - CFG_ROTATION_SPREAD,
               "a point for each phase");
 
@@ -381,6 +404,8 @@ static void carry_out(struct cfg_rotate *rotate, const struct cfg_rotation *now,
         code = rekey(cluster, &error);
     if (code == ATL_OK && now->phase == CFG_ROTATION_DROP)
         cfg_cluster_reload(cluster);
+    if (code == ATL_OK && now->phase != CFG_ROTATION_SPREAD)
+        code = qdevice_anew(cluster, &error);
     if (code == ATL_OK && now->phase != CFG_ROTATION_USE)
         code = etcd_anew(rotate, now, &error);
     if (code != ATL_OK)
@@ -393,10 +418,11 @@ static void make(struct cfg_rotate *rotate, const struct cfg_rotation *now)
 {
     const struct cfg_cluster *cluster = rotate->cluster;
     struct atl_error error = {0};
-    const struct cfg_secrets_wish wish = {
-        .generation = now->generation,
-        .cluster = cluster->conf.cluster,
-        .subject = {.node = cluster->place.node, .address = cluster->conf.address}};
+    const struct cfg_secrets_wish wish = {.generation = now->generation,
+                                          .cluster = cluster->conf.cluster,
+                                          .subject = {.node = cluster->place.node,
+                                                      .address = cluster->conf.address,
+                                                      .cluster = cluster->conf.cluster}};
     if (cfg_secrets_make(&cluster->place, &wish, &error) != ATL_OK)
         not_done(rotate, "no new secrets", &error);
     cfg_crash_at(&cluster->place, CFG_CRASH_ROTATE_MADE);
@@ -449,7 +475,9 @@ static enum atl_code take_all(struct cfg_rotate *rotate, const struct cfg_secret
         code = rekey(cluster, err);
     if (code == ATL_OK && cfg_place_votes(&cluster->place))
         code = cfg_slot_set(&cluster->place, "etcd", CFG_SLOT_AGAIN, err);
-    return code == ATL_OK ? cfg_slot_set(&cluster->place, "corosync", CFG_SLOT_AGAIN, err) : code;
+    if (code == ATL_OK)
+        code = cfg_slot_set(&cluster->place, "corosync", CFG_SLOT_AGAIN, err);
+    return code == ATL_OK ? qdevice_anew(cluster, err) : code;
 }
 
 static enum atl_code take_certificate(struct cfg_rotate *rotate, const struct atl_buf *certificate,
@@ -508,10 +536,11 @@ static void renew(struct cfg_rotate *rotate, bool has_key, struct atl_arena *are
     }
     enum atl_code code = cfg_pki_request(&cluster->place, &csr, &error);
     if (code == ATL_OK)
-        code = cfg_pki_sign(
-            &cluster->place, &cfg_pki_current, csr.data,
-            &(const struct cfg_pki_subject){.node = cluster->place.node, .address = cluster->conf.address},
-            &certificate, &error);
+        code = cfg_pki_sign(&cluster->place, &cfg_pki_current, csr.data,
+                            &(const struct cfg_pki_subject){.node = cluster->place.node,
+                                                            .address = cluster->conf.address,
+                                                            .cluster = cluster->conf.cluster},
+                            &certificate, &error);
     if (code == ATL_OK)
         code = take_certificate(rotate, &certificate, &error);
     if (code != ATL_OK)
@@ -581,7 +610,7 @@ static void look(struct cfg_rotate *rotate)
 {
     struct atl_arena arena ATL_ARENA_AT_EXIT = {0};
     struct cfg_rotation_view view;
-    if (!read_view(rotate->cluster, &arena, &view))
+    if (!cfg_rotation_view_read(rotate->cluster, &arena, &view))
         return;
     struct cfg_rotation_act next = cfg_rotation_next(&view);
     act(rotate, &view, &next, &arena);
@@ -605,8 +634,15 @@ static void look_around(struct cfg_rotate *rotate)
         catch_up(rotate, &arena);
 }
 
+void cfg_rotation_saw_witness(struct cfg_cluster *cluster)
+{
+    cluster->rotate->witness_seen_at = atl_loop_now(cluster->cfg->loop);
+}
+
 void cfg_rotate_tick(struct cfg_rotate *rotate, bool writable)
 {
+    if (cfg_cluster_membership(rotate->cluster)->qdevice_votes > 0)
+        cfg_rotation_saw_witness(rotate->cluster);
     if (rotate->restarting) {
         probe(rotate);
         again_soon(rotate);

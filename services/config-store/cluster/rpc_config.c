@@ -235,8 +235,8 @@ static void handle_index(struct atl_request *request, const ProtobufCMessage *in
 {
     (void)input;
     (void)user;
-    static const char *const names[] = {"apiversion", "backup",  "join",  "leave", "nodes",
-                                        "qdevice",    "restore", "token", "totem"};
+    static const char *const names[] = {"apiversion", "associates", "backup",  "join",  "leave",
+                                        "nodes",      "qdevice",    "restore", "token", "totem"};
     struct atl_arena *arena = atl_request_arena(request);
     Atoll__Cluster__V1__ListConfigReply reply = ATOLL__CLUSTER__V1__LIST_CONFIG_REPLY__INIT;
     reply.entry = atl_arena_array(arena, Atoll__Cluster__V1__ConfigRow *, ATL_COUNT(names));
@@ -302,24 +302,6 @@ static void handle_totem(struct atl_request *request, const ProtobufCMessage *in
     if (cfg_cluster_conf(cfg->cluster, arena, &conf, NULL) != ATL_OK)
         conf = (struct cfg_corosync){.count = 0}; /* alone: nothing */
     atl_request_reply(request, &totem(&conf, arena)->base);
-}
-
-static void handle_qdevice(struct atl_request *request, const ProtobufCMessage *input, void *user)
-{
-    (void)input;
-    struct cfg *cfg = user;
-    struct atl_arena *arena = atl_request_arena(request);
-    struct cfg_corosync conf = {.count = 0};
-    const struct atl_membership *now = cfg_cluster_membership(cfg->cluster);
-    Atoll__Cluster__V1__GetQdeviceReply reply = ATOLL__CLUSTER__V1__GET_QDEVICE_REPLY__INIT;
-    if (cfg_cluster_conf(cfg->cluster, arena, &conf, NULL) != ATL_OK)
-        conf = (struct cfg_corosync){.count = 0}; /* alone: nothing */
-    if (conf.qdevice_host != NULL && now != NULL) {
-        reply.host = atl_arena_strdup(arena, conf.qdevice_host);
-        reply.has_votes = true;
-        reply.votes = now->qdevice_votes > 0;
-    }
-    atl_request_reply(request, &reply.base);
 }
 
 static void handle_api_version(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -405,7 +387,15 @@ void cfg_serve_cluster_config(struct cfg *cfg)
         {"BackupTree", handle_backup},
         {"RestoreTree", handle_restore},
         {"GetTotem", handle_totem},
-        {"GetQdevice", handle_qdevice},
+        {"GetQdevice", cfg_handle_get_qdevice},
+        {"AddWitness", cfg_handle_add_witness},
+        {"RemoveWitness", cfg_handle_remove_witness},
+        {"AdmitWitness", cfg_handle_admit_witness},
+        {"SyncWitness", cfg_handle_sync_witness},
+        {"ListAssociates", cfg_handle_list_associates},
+        {"AddAssociate", cfg_handle_add_associate},
+        {"AdmitAssociate", cfg_handle_admit_associate},
+        {"RemoveAssociate", cfg_handle_remove_associate},
         {"GetApiVersion", handle_api_version},
     };
     atl_bus_serve(cfg->bus, &atl_svc_cluster_v1_ClusterConfig, handlers, ATL_COUNT(handlers), cfg);

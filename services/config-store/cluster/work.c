@@ -1,14 +1,13 @@
 /* Task "clustercreate", and what it shares with "clusterjoin". */
 #include "cluster/work.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cluster/address.h"
 #include "cluster/work_internal.h"
 #include "drivers/seal.h"
 #include "member/member.h"
@@ -20,44 +19,16 @@ enum { PAUSE_US = 100000 };
 
 /* --- addresses --- */
 
-/* The address by which we would reach that one; nothing is sent. */
-static bool source_address(const struct addrinfo *to, char *ret_text, size_t size)
-{
-    struct sockaddr_storage from;
-    socklen_t length = sizeof from;
-    int fd = socket(to->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool found = fd >= 0 && connect(fd, to->ai_addr, to->ai_addrlen) == 0 &&
-                 getsockname(fd, (struct sockaddr *)&from, &length) == 0 &&
-                 getnameinfo((const struct sockaddr *)&from, length, ret_text, (socklen_t)size, NULL, 0,
-                             NI_NUMERICHOST) == 0;
-    if (fd >= 0)
-        (void)close(fd);
-    return found;
-}
-
 enum atl_code cfg_work_address(struct cfg_work *work, const char *peer, struct atl_error *err)
 {
-    char *host ATL_FREE_AT_EXIT = NULL;
     if (work->spec->n_link > 0) {
         (void)atl_copy(work->address, sizeof work->address, work->spec->link[0]);
         return ATL_OK;
     }
-    host = atl_strdup(peer != NULL ? peer : work->spec->node);
-    char *port = peer != NULL ? strrchr(host, ':') : NULL;
-    if (port != NULL)
-        *port++ = '\0';
-    char *name = host[0] == '[' ? host + 1 : host;
-    name[strcspn(name, "]")] = '\0';
-    struct addrinfo *list = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_DGRAM};
-    bool found = getaddrinfo(name, port != NULL ? port : "9", &hints, &list) == 0 &&
-                 source_address(list, work->address, sizeof work->address) &&
-                 cfg_address_valid(work->address);
-    if (list != NULL)
-        freeaddrinfo(list);
-    return found ? ATL_OK
-                 : atl_fail(err, ATL_E_INVALID, "link0",
-                            "no address of this node that others could reach was found; name it as link0");
+    return cfg_address_towards(peer != NULL ? peer : work->spec->node, work->address)
+               ? ATL_OK
+               : atl_fail(err, ATL_E_INVALID, "link0",
+                          "no address of this node that others could reach was found; name it as link0");
 }
 
 /* --- files --- */
@@ -178,7 +149,8 @@ static enum atl_code make_files(struct cfg_work *work, struct cfg_corosync *conf
     struct atl_buf csr ATL_BUF_AT_EXIT = {0};
     struct atl_buf cert ATL_BUF_AT_EXIT = {0};
     struct atl_buf authkey ATL_BUF_AT_EXIT = {0};
-    const struct cfg_pki_subject subject = {.node = work->spec->node, .address = work->address};
+    const struct cfg_pki_subject subject = {
+        .node = work->spec->node, .address = work->address, .cluster = conf->cluster};
     char *name ATL_FREE_AT_EXIT = atl_format("Atoll cluster %s", conf->cluster);
     enum atl_code code = cfg_pki_make_ca(&work->place, &cfg_pki_current, name, err);
     if (code == ATL_OK)

@@ -69,6 +69,11 @@ void cfg_cluster_endpoints(const struct cfg_corosync *corosync, const char *node
                 atl_buf_char(out, ',');
             cfg_endpoint_write(one->links[0], CFG_ETCD_CLIENT_PORT, out);
         }
+    if (corosync->qdevice_host == NULL)
+        return;
+    if (out->length > 0)
+        atl_buf_char(out, ',');
+    cfg_endpoint_write(corosync->qdevice_host, CFG_ETCD_CLIENT_PORT, out);
 }
 
 bool cfg_address_valid(const char *address)

@@ -42,7 +42,7 @@ ATL_MUST_CHECK enum atl_code cfg_cluster_conf_read(const char *text, struct cfg_
                                                    struct atl_error *err);
 void cfg_cluster_conf_write(const struct cfg_cluster_conf *conf, struct atl_buf *out);
 
-/* The endpoints of etcd on all nodes with a vote, `node` first. */
+/* The endpoints of etcd on all nodes with a vote, `node` first, the witness last. */
 void cfg_cluster_endpoints(const struct cfg_corosync *corosync, const char *node, struct atl_buf *out);
 /* "10.0.0.1" and 2379 as "10.0.0.1:2379"; brackets around IPv6. */
 void cfg_endpoint_write(const char *address, unsigned int port, struct atl_buf *out);

@@ -184,10 +184,11 @@ static void write_quorum(const struct cfg_corosync *conf, struct atl_buf *out)
 {
     atl_buf_text(out, "quorum {\n  provider: corosync_votequorum\n");
     if (conf->qdevice_host != NULL)
-        atl_buf_printf(out,
-                       "  device {\n    model: net\n    votes: 1\n    net {\n      algorithm: ffsplit\n"
-                       "      host: %s\n      tls: on\n    }\n  }\n",
-                       conf->qdevice_host);
+        atl_buf_printf(
+            out,
+            "  device {\n    model: net\n    votes: 1\n    timeout: %d\n    sync_timeout: %d\n"
+            "    net {\n      algorithm: ffsplit\n      host: %s\n      tls: required\n    }\n  }\n",
+            CFG_QDEVICE_TIMEOUT_MS, CFG_QDEVICE_SYNC_TIMEOUT_MS, conf->qdevice_host);
     atl_buf_text(out, "}\n");
 }
 
@@ -331,6 +332,21 @@ enum atl_code cfg_corosync_remove(struct cfg_corosync *conf, const char *name, s
         }
     conf->version++;
     return ATL_OK;
+}
+
+bool cfg_corosync_fits_witness(const struct cfg_corosync *conf)
+{
+    size_t count = voters(conf);
+    for (size_t i = 0; i < conf->count; i++)
+        if (conf->nodes[i].votes > 1)
+            return false;
+    return count >= 2 && count % 2 == 0 && count < CFG_VOTERS_MAX;
+}
+
+void cfg_corosync_set_witness(struct cfg_corosync *conf, const char *address)
+{
+    conf->qdevice_host = address;
+    conf->version++;
 }
 
 uint32_t cfg_corosync_detection_ms(const struct cfg_corosync *conf)

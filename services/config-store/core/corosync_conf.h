@@ -18,7 +18,12 @@ enum {
     CFG_VOTERS_MAX = 7, /* nodes with a vote, here and in etcd: the first ones (ARCHITECTURE 6) */
     CFG_TOKEN_MS = 1000,
     CFG_TOKEN_COEFFICIENT_MS = 125,
+    CFG_QDEVICE_TIMEOUT_MS = 2000, /* of the witness's signs of life: gone after 0.8 x 1.5 of it */
+    CFG_QDEVICE_SYNC_TIMEOUT_MS =
+        6000, /* its vote is waited for when the membership changes; longer than that */
 };
+/* The witness where it stands among nodes: in etcd, in certificates, in `.state/`. No node's name. */
+#define CFG_WITNESS "_witness"
 
 struct cfg_corosync_node {
     const char *name;
@@ -62,6 +67,12 @@ ATL_MUST_CHECK enum atl_code cfg_corosync_add(struct cfg_corosync *conf, const s
  * last. */
 ATL_MUST_CHECK enum atl_code cfg_corosync_remove(struct cfg_corosync *conf, const char *name,
                                                  struct atl_error *err);
+
+/* Is a witness of use? With an even number of nodes that vote, so that all votes together are an odd number,
+ * and while etcd may have one more voter. */
+bool cfg_corosync_fits_witness(const struct cfg_corosync *conf);
+/* The witness at this address, which is borrowed; NULL: none any more. */
+void cfg_corosync_set_witness(struct cfg_corosync *conf, const char *address);
 
 /* How long it takes until the others know that a node is gone, in ms: token and consensus (1.2 token). */
 uint32_t cfg_corosync_detection_ms(const struct cfg_corosync *conf);

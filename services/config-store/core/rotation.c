@@ -60,7 +60,7 @@ static const char *source(const struct cfg_rotation_view *view)
         return by->name;
     for (size_t i = 0; i < view->count; i++) {
         const struct cfg_rotation_node *node = &view->nodes[i];
-        if (node->online && node->generation == view->rotation.generation &&
+        if (node->online && !node->witness && node->generation == view->rotation.generation &&
             strcmp(node->name, view->self) != 0)
             return node->name;
     }
@@ -111,6 +111,14 @@ struct cfg_rotation_act cfg_rotation_next(const struct cfg_rotation_view *view)
     return (struct cfg_rotation_act){.kind = CFG_ROTATE_ADVANCE,
                                      .phase = rotation->phase == CFG_ROTATION_DROP ? CFG_ROTATION_DONE
                                                                                    : rotation->phase + 1};
+}
+
+bool cfg_rotation_is_witness_turn(const struct cfg_rotation_view *view)
+{
+    for (size_t i = 0; i < view->count; i++)
+        if (!view->nodes[i].witness && view->nodes[i].online && !has_done(view, &view->nodes[i]))
+            return false;
+    return true;
 }
 
 bool cfg_keeps_authority(const struct cfg_corosync *conf, const char *node)

@@ -40,6 +40,8 @@ struct cfg_rotation_node {
     bool online;
     uint64_t generation; /* of what it last told to have done */
     enum cfg_rotation_phase phase;
+    bool witness; /* it has no secrets but its own certificate, and gives none to others; the last in the list
+                   */
 };
 
 struct cfg_rotation_view {
@@ -77,6 +79,9 @@ enum { CFG_KEEPERS = 3 };
 /* Does the node keep the key of the cluster's authority? The first three of the list do, so that the loss of
  * one of them is none of the key. */
 bool cfg_keeps_authority(const struct cfg_corosync *conf, const char *node);
+
+/* Is it the witness's turn to do its part of the phase? When all nodes that are online have done theirs. */
+bool cfg_rotation_is_witness_turn(const struct cfg_rotation_view *view);
 
 /* Is it time to renew what is good from one moment to the other (seconds of the wall clock)? At two thirds of
  * its life; also when the clock says that it is not good yet. */

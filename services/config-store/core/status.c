@@ -15,8 +15,8 @@ struct cfg_status *cfg_status_new(void)
 
 static void free_row(Atoll__Cluster__V1__ResourcesRow *row)
 {
-    char *const texts[] = {row->id,   row->name,    row->node,       row->pool,    row->tags,  row->lock,
-                           row->type, row->storage, row->plugintype, row->content, row->status};
+    char *const texts[] = {row->id,   row->name,    row->node,       row->pool,    row->tags,   row->lock,
+                           row->type, row->storage, row->plugintype, row->content, row->status, row->hastate};
     for (size_t i = 0; i < ATL_COUNT(texts); i++)
         free(texts[i]);
 }
@@ -82,7 +82,7 @@ static void forget_state(Atoll__Cluster__V1__ResourcesRow *row)
     set_text(&row->status, "unknown");
     row->has_cpu = row->has_maxcpu = row->has_mem = row->has_maxmem = row->has_disk = row->has_maxdisk = 0;
     row->has_diskread = row->has_diskwrite = row->has_netin = row->has_netout = row->has_uptime = 0;
-    row->has_memhost = 0;
+    row->has_memhost = row->has_pressure = 0;
 }
 
 static struct cfg_guest_row *insert_guest(struct cfg_status *status, uint32_t vmid)
@@ -152,6 +152,13 @@ void cfg_status_guest(struct cfg_status *status, const struct cfg_guest_path *gu
     set_text(&row->node, guest->node);
     read_config(row, text, guest->type == CFG_QEMU);
     cfg_status_node(status, guest->node);
+}
+
+void cfg_status_hastate(struct cfg_status *status, uint32_t vmid, const char *type, const char *state)
+{
+    struct cfg_guest_row *found = find_guest(status, vmid);
+    if (found != NULL && strcmp(found->row.type, strcmp(type, "vm") == 0 ? "qemu" : "lxc") == 0)
+        set_text(&found->row.hastate, state);
 }
 
 void cfg_status_pools(struct cfg_status *status, const struct atl_acl *acl)
@@ -267,6 +274,7 @@ static void take_node(struct cfg_node_row *node, const Atoll__Store__V1__NodeSta
     COPY(row, from, maxdisk, int64_t);
     COPY(row, from, uptime, int64_t);
     COPY(row, from, cgroup_mode, int64_t);
+    COPY(row, from, pressure, double);
     (void)atl_copy(node->ip, sizeof node->ip, from->ip != NULL ? from->ip : "");
     (void)atl_copy(node->fingerprint, sizeof node->fingerprint,
                    from->ssl_fingerprint != NULL ? from->ssl_fingerprint : "");

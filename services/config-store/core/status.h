@@ -47,6 +47,9 @@ void cfg_status_free(struct cfg_status **status);
 
 /* A guest's file appeared or changed (text, terminated) or is gone (NULL). */
 void cfg_status_guest(struct cfg_status *status, const struct cfg_guest_path *guest, const char *text);
+/* What the manager of high availability is at with a guest; type "vm" or "ct", state NULL: it is no resource.
+ */
+void cfg_status_hastate(struct cfg_status *status, uint32_t vmid, const char *type, const char *state);
 /* user.cfg changed: which guest and storage is in which pool. The acl is borrowed for the call. */
 void cfg_status_pools(struct cfg_status *status, const struct atl_acl *acl);
 /* A node that is known, whether its agents have spoken or not. */

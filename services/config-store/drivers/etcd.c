@@ -10,6 +10,8 @@
 #define LOAD_AGAIN   (200 * ATL_MS)
 #define BROKEN_AGAIN (5 * ATL_SECOND) /* what cannot be read needs somebody who mends it */
 
+enum { REQUESTS_PAGE = 4096 }; /* of some tens of bytes each; files take the default */
+
 static void on_again(void *user)
 {
     struct etcd_engine *engine = user;
@@ -158,6 +160,34 @@ static void on_listed(enum atl_code code, const struct atl_error *error, int64_t
     etcd_fed(engine);
 }
 
+/* At the revision at which the root was read, which this member has: so no page needs the word of the others.
+ */
+static void list_keys(struct etcd_engine *engine, char kind, unsigned int page, int64_t revision,
+                      void (*end)(enum atl_code code, const struct atl_error *error, int64_t revision,
+                                  void *user))
+{
+    char prefix[CFG_ETCD_PREFIX_MAX + 2];
+    (void)snprintf(prefix, sizeof prefix, "%s%c/", engine->prefix, kind);
+    engine->list =
+        atl_etcd_list_new(engine->channel, &(const struct atl_etcd_list_options){.prefix = prefix,
+                                                                                 .revision = revision,
+                                                                                 .serializable = true,
+                                                                                 .page = page,
+                                                                                 .timeout = LOAD_TIMEOUT,
+                                                                                 .key = on_key,
+                                                                                 .end = end,
+                                                                                 .user = engine});
+}
+
+static void on_files(enum atl_code code, const struct atl_error *error, int64_t revision, void *user)
+{
+    struct etcd_engine *engine = user;
+    if (code != ATL_OK || engine->broken)
+        on_listed(code, error, revision, user);
+    else
+        list_keys(engine, 'r', REQUESTS_PAGE, revision, on_listed);
+}
+
 static void on_root(const struct atl_etcd_answer *answer, void *user)
 {
     struct etcd_engine *engine = user;
@@ -179,13 +209,7 @@ static void on_root(const struct atl_etcd_answer *answer, void *user)
     engine->broken = false;
     cfg_etcd_prefix(root.epoch, engine->prefix);
     engine->feed.listing(engine->feed.user, root.epoch);
-    engine->list = atl_etcd_list_new(
-        engine->channel, &(const struct atl_etcd_list_options){.prefix = engine->prefix,
-                                                               .revision = range->header->revision,
-                                                               .timeout = LOAD_TIMEOUT,
-                                                               .key = on_key,
-                                                               .end = on_listed,
-                                                               .user = engine});
+    list_keys(engine, 'f', 0, range->header->revision, on_files);
 }
 
 void etcd_load(struct etcd_engine *engine)
@@ -284,6 +308,16 @@ static enum atl_code etcd_rekey(void *self, const char *path, struct atl_error *
     return ATL_OK;
 }
 
+static enum atl_code etcd_set_members(void *self, const char *const *endpoints, size_t count,
+                                      struct atl_error *err)
+{
+    struct etcd_engine *engine = self;
+    enum atl_code code = atl_grpc_set_endpoints(engine->channel, endpoints, count, err);
+    if (code == ATL_OK)
+        etcd_space_set_members(engine->space, endpoints, count);
+    return code;
+}
+
 static const char *etcd_why(const void *self)
 {
     return ((const struct etcd_engine *)self)->why;
@@ -296,5 +330,6 @@ const struct cfg_shared_driver cfg_shared_etcd = {.kind = "etcd",
                                                   .age = etcd_age,
                                                   .health = etcd_health,
                                                   .rekey = etcd_rekey,
+                                                  .set_members = etcd_set_members,
                                                   .why = etcd_why,
                                                   .close = etcd_close};

@@ -119,6 +119,8 @@ void etcd_lost_sight(
 /* etcd_space.c */
 struct etcd_space *etcd_space_new(struct etcd_engine *engine);
 void etcd_space_free(struct etcd_space **space);
+/* Its members are these from the next round on; copied. */
+void etcd_space_set_members(struct etcd_space *space, const char *const *endpoints, size_t count);
 void etcd_space_ask(struct etcd_space *space); /* for alarms */
 void etcd_space_alarms(const struct etcd_space *space, bool *ret_no_space, bool *ret_corrupt);
 

@@ -19,6 +19,8 @@ struct etcd_space {
     struct etcd_engine *engine;
     char *endpoints[ATL_GRPC_ENDPOINTS_MAX];
     size_t count;
+    char *next[ATL_GRPC_ENDPOINTS_MAX]; /* from the next round on */
+    size_t next_count;                  /* 0: the same as now */
     bool tls;
     char *files[4]; /* of atl_grpc_tls */
     struct atl_timer *timer;
@@ -264,11 +266,38 @@ static void look(struct etcd_space *space)
         atl_etcd_call(space->member, ATL_ETCD_STATUS, &request.base, ETCD_CALL_TIMEOUT, on_status, space);
 }
 
+static void free_all(char **texts, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(texts[i]);
+}
+
+void etcd_space_set_members(struct etcd_space *space, const char *const *endpoints, size_t count)
+{
+    atl_assert(count > 0);
+    atl_assert(count <= ATL_COUNT(space->next));
+    free_all(space->next, space->next_count);
+    for (size_t i = 0; i < count; i++)
+        space->next[i] = atl_strdup(endpoints[i]);
+    space->next_count = count;
+}
+
+static void take_members(struct etcd_space *space)
+{
+    if (space->next_count == 0)
+        return;
+    free_all(space->endpoints, space->count);
+    memcpy(space->endpoints, space->next, sizeof space->next);
+    space->count = space->next_count;
+    space->next_count = 0;
+}
+
 static void on_timer(void *user)
 {
     struct etcd_space *space = user;
     space->timer = NULL;
     space->at = 0;
+    take_members(space);
     look(space);
 }
 
@@ -312,8 +341,8 @@ void etcd_space_free(struct etcd_space **pointer)
         atl_etcd_cancel(space->alarm_call);
     atl_timer_free(space->timer);
     atl_grpc_free(&space->member);
-    for (size_t i = 0; i < space->count; i++)
-        free(space->endpoints[i]);
+    free_all(space->endpoints, space->count);
+    free_all(space->next, space->next_count);
     for (size_t i = 0; i < ATL_COUNT(space->files); i++)
         free(space->files[i]);
     free(space);

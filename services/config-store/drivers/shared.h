@@ -71,6 +71,9 @@ struct cfg_shared_driver {
     void (*health)(const void *self, struct cfg_shared_health *ret_health);
     /* The key that priv/ is encrypted with has changed: reads its file anew. Errors: of cfg_seal_load(). */
     enum atl_code (*rekey)(void *self, const char *path, struct atl_error *err);
+    /* Where etcd's members are from now on; copied. Errors: ATL_E_INVALID. */
+    enum atl_code (*set_members)(void *self, const char *const *endpoints, size_t count,
+                                 struct atl_error *err);
     /* Why nothing has been fed yet, for a start that takes too long. */
     const char *(*why)(const void *self);
     void (*close)(void *self);

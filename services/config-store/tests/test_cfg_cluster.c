@@ -2,6 +2,7 @@
 #include "atl_test.h"
 #include "core/cluster_conf.h"
 #include "core/status.h"
+#include "core/witness_conf.h"
 
 #define FINGERPRINT                                                                                          \
     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99"
@@ -56,6 +57,57 @@ static void endpoints_are_those_with_a_vote_and_ours_first(void **state)
     atl_buf_reset(&text);
     cfg_cluster_endpoints(&conf, "c", &text);
     assert_string_equal(text.data, "10.0.0.1:2379,[fd00::2]:2379,10.0.0.4:2379");
+    atl_buf_reset(&text);
+    conf.qdevice_host = "10.0.0.9";
+    cfg_cluster_endpoints(&conf, "d", &text);
+    assert_string_equal(text.data, "10.0.0.4:2379,10.0.0.1:2379,[fd00::2]:2379,10.0.0.9:2379");
+}
+
+static void witness_conf_is_read_as_it_was_written(void **state)
+{
+    (void)state;
+    struct cfg_witness_conf conf = {.cluster = "demo",
+                                    .address = "10.0.0.9",
+                                    .generation = 3,
+                                    .phase = CFG_ROTATION_USE,
+                                    .gateways = "10.0.0.1:8006/" FINGERPRINT ",[fd00::2]:8006/" FINGERPRINT};
+    struct cfg_witness_conf read;
+    struct cfg_gateway gateway;
+    struct atl_buf text ATL_BUF_AT_EXIT = {0};
+    cfg_witness_conf_write(&conf, &text);
+    assert_int_equal(cfg_witness_conf_read(text.data, &read, NULL), ATL_OK);
+    assert_string_equal(read.cluster, conf.cluster);
+    assert_string_equal(read.address, conf.address);
+    assert_string_equal(read.gateways, conf.gateways);
+    assert_int_equal(read.generation, 3);
+    assert_int_equal(read.phase, CFG_ROTATION_USE);
+    assert_int_equal(cfg_witness_gateway(&read, 5, &gateway, NULL), ATL_OK); /* round and round */
+    assert_string_equal(gateway.endpoint, "[fd00::2]:8006");
+    assert_string_equal(gateway.fingerprint, FINGERPRINT);
+    assert_int_equal(cfg_witness_gateway(&read, 0, &gateway, NULL), ATL_OK);
+    assert_string_equal(gateway.endpoint, "10.0.0.1:8006");
+}
+
+static void half_a_witness_conf_is_refused(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "",
+        "cluster: a\naddress: 10.0.0.9\ngeneration: 1\nphase: drop\n",
+        "cluster: a\naddress: 10.0.0.9\ngeneration: 1\nphase: done\ngateways: x\n",
+        "cluster: a\naddress: 10.0.0.9\ngeneration: x\nphase: drop\ngateways: x\n",
+        "cluster: a\naddress: w\ngeneration: 1\nphase: drop\ngateways: x\n",
+    };
+    struct cfg_witness_conf conf = {.generation = 7};
+    for (size_t i = 0; i < ATL_COUNT(texts); i++)
+        assert_int_equal(cfg_witness_conf_read(texts[i], &conf, NULL), ATL_E_INVALID);
+    assert_int_equal(conf.generation, 7);
+    static const char *const gateways[] = {"", "10.0.0.1:8006", ("/" FINGERPRINT), "10.0.0.1:8006/AA:BB"};
+    for (size_t i = 0; i < ATL_COUNT(gateways); i++) {
+        struct cfg_gateway gateway;
+        assert_true(atl_copy(conf.gateways, sizeof conf.gateways, gateways[i]));
+        assert_int_equal(cfg_witness_gateway(&conf, 0, &gateway, NULL), ATL_E_INVALID);
+    }
 }
 
 static void addresses_that_nobody_reaches_are_refused(void **state)
@@ -159,6 +211,8 @@ int main(void)
         cmocka_unit_test(cluster_conf_is_read_as_it_was_written),
         cmocka_unit_test(half_a_cluster_conf_is_refused),
         cmocka_unit_test(endpoints_are_those_with_a_vote_and_ours_first),
+        cmocka_unit_test(witness_conf_is_read_as_it_was_written),
+        cmocka_unit_test(half_a_witness_conf_is_refused),
         cmocka_unit_test(addresses_that_nobody_reaches_are_refused),
         cmocka_unit_test(etcd_starts_new_or_with_the_members_it_is_told),
         cmocka_unit_test(a_join_token_is_one_word),

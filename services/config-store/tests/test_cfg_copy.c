@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "etcd/etcd.h"
+#include "ha/place.h"
 
 static struct rig rig;
 static struct atl_error err;
@@ -101,6 +102,11 @@ static void without_etcd_the_copy_is_read_and_nothing_is_written(void **state)
     struct cfg_store_result result = rig_put(&rig, store, "a", "2");
     assert_int_equal(result.code, ATL_E_UNAVAILABLE);
     assert_non_null(strstr(result.error.text, "quorum"));
+    /* nor is it said of a renewal that it comes too late: who is asked next may know that it does not */
+    const struct cfg_compare beat = {.path = ATL_HA_BEAT "n1", .epoch = 1, .number = 7};
+    const struct cfg_op renewal = {.path = ATL_HA_BEAT "n1", .bytes = (const uint8_t *)"", .size = 0};
+    const struct cfg_txn txn = {.compares = &beat, .compare_count = 1, .ops = &renewal, .op_count = 1};
+    assert_int_equal(rig_txn(&rig, store, &txn, NULL).code, ATL_E_UNAVAILABLE);
     cfg_store_close(&store);
     etcd_fixture_start(rig.etcd, 0);
 }

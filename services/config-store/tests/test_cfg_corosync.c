@@ -138,6 +138,41 @@ static void text_that_is_none_is_refused_with_its_line(void **state)
     }
 }
 
+static void a_witness_is_for_an_even_number_of_equal_nodes(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"n2", "n3", "n4", "n5", "n6", "n7", "n8"};
+    static const char *const addresses[] = {"10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5",
+                                            "10.0.0.6", "10.0.0.7", "10.0.0.8"};
+    static const bool fits[] = {true, false, true, false, true, false, false}; /* the eighth has no vote */
+    struct cfg_corosync conf = first();
+    assert_false(cfg_corosync_fits_witness(&conf));
+    for (size_t i = 0; i < ATL_COUNT(names); i++) {
+        assert_int_equal(add(&conf, names[i], addresses[i]), ATL_OK);
+        assert_int_equal(cfg_corosync_fits_witness(&conf), fits[i]);
+    }
+    struct cfg_corosync pair = first();
+    assert_int_equal(add(&pair, "n2", "10.0.0.2"), ATL_OK);
+    pair.nodes[1].votes = 2;
+    assert_false(cfg_corosync_fits_witness(&pair));
+}
+
+static void a_witness_comes_and_goes_with_the_version(void **state)
+{
+    (void)state;
+    struct cfg_corosync conf = first();
+    struct atl_buf text ATL_BUF_AT_EXIT = {0};
+    cfg_corosync_set_witness(&conf, "10.0.0.9");
+    assert_int_equal(conf.version, 2);
+    cfg_corosync_write(&conf, &(const struct cfg_corosync_place){0}, &text);
+    assert_non_null(strstr(text.data, "      host: 10.0.0.9\n      tls: required\n"));
+    cfg_corosync_set_witness(&conf, NULL);
+    assert_int_equal(conf.version, 3);
+    atl_buf_reset(&text);
+    cfg_corosync_write(&conf, &(const struct cfg_corosync_place){0}, &text);
+    assert_null(strstr(text.data, "device"));
+}
+
 static void detection_is_as_documented(void **state)
 {
     (void)state;
@@ -158,6 +193,8 @@ int main(void)
         cmocka_unit_test_teardown(seven_vote_and_a_vote_that_is_free_is_given_on, tear_down),
         cmocka_unit_test_teardown(the_last_node_stays, tear_down),
         cmocka_unit_test_teardown(text_that_is_none_is_refused_with_its_line, tear_down),
+        cmocka_unit_test_teardown(a_witness_is_for_an_even_number_of_equal_nodes, tear_down),
+        cmocka_unit_test_teardown(a_witness_comes_and_goes_with_the_version, tear_down),
         cmocka_unit_test_teardown(detection_is_as_documented, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

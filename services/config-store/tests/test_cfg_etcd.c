@@ -5,6 +5,7 @@
 
 #include "drivers/etcd_keys.h"
 #include "etcd/etcd.h"
+#include "ha/place.h"
 
 static struct rig rig;
 static struct atl_error err;
@@ -82,6 +83,37 @@ static void one_of_two_nodes_wins(void **state)
     }
     cfg_store_close(&a);
     cfg_store_close(&b);
+}
+
+static void a_renewal_that_has_seen_more_than_the_copy_is_for_another_node(void **state)
+{
+    (void)state;
+    struct cfg_store *store = rig_store(&rig);
+    const char *path = ATL_HA_BEAT "n1";
+    assert_int_equal(rig_put(&rig, store, path, "1").code, ATL_OK);
+    struct atl_revision now = cfg_store_revision(store);
+    const struct {
+        struct atl_revision seen;
+        enum atl_code code;
+    } cases[] = {
+        {{now.epoch, now.number + 1}, ATL_E_UNAVAILABLE},
+        {{now.epoch + 1, 1}, ATL_E_UNAVAILABLE},
+        {{now.epoch, now.number - 1}, ATL_E_CONFLICT},
+        {now, ATL_OK},
+    };
+    for (size_t i = 0; i < ATL_COUNT(cases); i++) {
+        const struct cfg_compare compare = {
+            .path = path, .epoch = cases[i].seen.epoch, .number = cases[i].seen.number};
+        const struct cfg_op op = put_op(path, "2");
+        const struct cfg_txn txn = {.compares = &compare, .compare_count = 1, .ops = &op, .op_count = 1};
+        assert_int_equal(rig_txn(&rig, store, &txn, NULL).code, cases[i].code);
+    }
+    /* of any other file it is a conflict, as ever: who changes it has read it here */
+    const struct cfg_compare compare = {.path = "x", .epoch = now.epoch, .number = now.number + 100};
+    const struct cfg_op op = put_op("x", "2");
+    const struct cfg_txn txn = {.compares = &compare, .compare_count = 1, .ops = &op, .op_count = 1};
+    assert_int_equal(rig_txn(&rig, store, &txn, NULL).code, ATL_E_CONFLICT);
+    cfg_store_close(&store);
 }
 
 static void a_request_is_done_once_by_all_nodes_together(void **state)
@@ -703,6 +735,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ONE(one_of_two_nodes_wins),
+        ONE(a_renewal_that_has_seen_more_than_the_copy_is_for_another_node),
         ONE(a_request_is_done_once_by_all_nodes_together),
         ONE(a_confirmed_read_shows_what_the_other_node_was_answered),
         ONE(a_node_behind_a_compaction_hears_of_the_difference),

@@ -113,6 +113,30 @@ static void who_was_away_catches_up_and_who_did_it_tells(void **state)
     assert_int_equal(act.phase, CFG_ROTATION_DROP);
 }
 
+static void the_witness_is_waited_for_and_gives_nothing(void **state)
+{
+    (void)state;
+    nodes[3].witness = true;
+    view.prepared = true;
+    assert_false(cfg_rotation_is_witness_turn(&view));
+    for (size_t i = 0; i < NODES - 1; i++) {
+        nodes[i].generation = 1;
+        nodes[i].phase = CFG_ROTATION_SPREAD;
+    }
+    assert_true(cfg_rotation_is_witness_turn(&view));
+    expect(CFG_ROTATE_NOTHING); /* it has not told yet */
+    nodes[3].online = false;
+    expect(CFG_ROTATE_ADVANCE);
+    nodes[3] = (struct cfg_rotation_node){
+        .name = "n4", .witness = true, .online = true, .generation = 1, .phase = CFG_ROTATION_SPREAD};
+    expect(CFG_ROTATE_ADVANCE);
+    view.rotation.phase = CFG_ROTATION_USE; /* somebody who was away asks a node, never the witness */
+    nodes[0].generation = nodes[1].generation = nodes[2].generation = 0;
+    nodes[1].online = false;
+    view.prepared = false;
+    expect(CFG_ROTATE_NOTHING);
+}
+
 /* --- whole clusters: nodes go and come at random, and end with the same secrets --- */
 
 struct machine {
@@ -310,6 +334,7 @@ int main(void)
         cmocka_unit_test(the_first_who_is_online_advances_when_all_are_done),
         cmocka_unit_test(another_takes_over_while_nobody_uses_the_new_ones),
         cmocka_unit_test(who_was_away_catches_up_and_who_did_it_tells),
+        cmocka_unit_test(the_witness_is_waited_for_and_gives_nothing),
         cmocka_unit_test(whatever_happens_all_end_with_the_same),
         cmocka_unit_test(the_first_three_keep_the_authority),
         cmocka_unit_test(renewal_is_due_at_two_thirds),

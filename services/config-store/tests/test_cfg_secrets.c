@@ -176,12 +176,37 @@ static void a_certificate_of_two_minutes_is_due_after_eighty_seconds(void **stat
     assert_true(cfg_pki_due(&place, "etcd/none.pem", now));
 }
 
+/* By that a witness is known: the same for each request with the key, another for another key. */
+static void a_request_tells_its_key(void **state)
+{
+    (void)state;
+    uint8_t first[CFG_KEY_HASH];
+    uint8_t again[CFG_KEY_HASH];
+    uint8_t other[CFG_KEY_HASH];
+    struct atl_buf csr ATL_BUF_AT_EXIT = {0};
+    struct atl_buf new_csr ATL_BUF_AT_EXIT = {0};
+    assert_atl_ok(cfg_pki_request(&place, &csr, &err), &err);
+    assert_atl_ok(cfg_pki_key_hash(csr.data, first, &err), &err);
+    atl_buf_reset(&csr);
+    assert_atl_ok(cfg_pki_request(&place, &csr, &err), &err);
+    assert_atl_ok(cfg_pki_key_hash(csr.data, again, &err), &err);
+    assert_memory_equal(first, again, sizeof first);
+    assert_atl_ok(cfg_pki_make_request(&place, &new_csr, &err), &err);
+    assert_atl_ok(cfg_pki_key_hash(new_csr.data, other, &err), &err);
+    assert_memory_not_equal(first, other, sizeof first);
+    assert_int_equal(cfg_pki_key_hash("no request", other, &err), ATL_E_INVALID);
+    char *middle = csr.data + csr.length / 2; /* signed with another key, or not at all */
+    *middle = *middle == 'A' ? 'B' : 'A';
+    assert_int_equal(cfg_pki_key_hash(csr.data, other, &err), ATL_E_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_phase_makes_the_files_what_it_says, set_up, tear_down),
         cmocka_unit_test_setup_teardown(generations_that_were_never_used_make_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_the_authoritys_key_the_old_one_goes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_request_tells_its_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_certificate_of_two_minutes_is_due_after_eighty_seconds, set_up,
                                         tear_down),
     };

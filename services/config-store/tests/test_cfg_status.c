@@ -82,6 +82,24 @@ static void a_guest_is_what_its_file_says_and_how_its_agent_says(void **state)
     assert_null(guest_row(999));
 }
 
+static void a_resource_shows_what_the_manager_is_at_with_it(void **state)
+{
+    (void)state;
+    cfg_status_hastate(status, 100, "vm", "started"); /* before its file is known */
+    config("nodes/pve1/qemu-server/100.conf", "name: web\n");
+    assert_null(guest_row(100)->hastate);
+    cfg_status_hastate(status, 100, "ct", "started"); /* another one, of before */
+    assert_null(guest_row(100)->hastate);
+    cfg_status_hastate(status, 100, "vm", "started");
+    assert_string_equal(guest_row(100)->hastate, "started");
+    config("nodes/pve2/qemu-server/100.conf", "name: web\n");
+    assert_string_equal(guest_row(100)->hastate, "started");
+    cfg_status_hastate(status, 100, "vm", "migrate");
+    assert_string_equal(guest_row(100)->hastate, "migrate");
+    cfg_status_hastate(status, 100, "vm", NULL);
+    assert_null(guest_row(100)->hastate);
+}
+
 static void a_guest_that_moves_is_the_other_nodes(void **state)
 {
     (void)state;
@@ -234,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         VIEW(a_guest_is_what_its_file_says_and_how_its_agent_says),
+        VIEW(a_resource_shows_what_the_manager_is_at_with_it),
         VIEW(a_guest_that_moves_is_the_other_nodes),
         VIEW(a_gap_is_seen_and_filled_by_a_full_push),
         VIEW(silence_makes_everything_unknown),

@@ -1,7 +1,6 @@
 /* Reading storage.cfg and what its settings mean; see config.h. */
 #include "core/config.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -146,17 +145,6 @@ static void settle(struct sto_storage *storage, const Atoll__Storage__V1__Config
         (void)sto_dirs_read(config->content_dirs, storage->dirs, arena);
 }
 
-void sto_digest(const char *text, size_t length, char digest[41])
-{
-    unsigned char hash[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    int done = EVP_Digest(text, length, hash, &size, EVP_sha1(), NULL);
-    atl_assert(done == 1);
-    atl_assert(size == 20);
-    for (unsigned int i = 0; i < size; i++)
-        (void)snprintf(digest + (size_t)i * 2, 3, "%02x", hash[i]);
-}
-
 enum atl_code sto_config_read(const char *text, size_t length, struct atl_arena *arena,
                               struct sto_config *ret_config, struct atl_error *err)
 {
@@ -182,7 +170,7 @@ enum atl_code sto_config_read(const char *text, size_t length, struct atl_arena 
         storage->type = sto_type_find(storage->type_name);
         settle(storage, entry->config != NULL ? entry->config : &no_settings, arena);
     }
-    sto_digest(text != NULL ? text : "", length, config.digest);
+    atl_digest(text != NULL ? text : "", length, config.digest);
     *ret_config = config;
     return ATL_OK;
 }

@@ -13,6 +13,7 @@
 #include "atoll/storage/v1/storage.pb-c.h"
 #include "core/volume.h"
 #include "pure/codec.h"
+#include "pure/digest.h"
 
 enum { STO_STORAGES_MAX = 256 };
 
@@ -62,7 +63,7 @@ struct sto_config {
     struct atl_section *sections; /* message: Entry */
     struct sto_storage *storages; /* same order and count */
     size_t count;
-    char digest[41]; /* SHA-1 of the text, as clients give it back */
+    char digest[ATL_DIGEST_SIZE];
 };
 
 /* Reads storage.cfg (text may be NULL: no file yet). A line or section it cannot read is kept, never fatal.

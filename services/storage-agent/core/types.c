@@ -203,9 +203,9 @@ enum atl_code sto_config_change(const struct sto_config *config,
     enum atl_code code = sto_config_need(config, request->storage, &storage, change->err);
     if (code != ATL_OK)
         return code;
-    if (request->digest != NULL && strcmp(request->digest, config->digest) != 0)
-        return atl_fail(change->err, ATL_E_CONFLICT, "digest",
-                        "detected modified configuration - file changed by other user? Try again.");
+    code = atl_digest_check(config->digest, request->digest, change->err);
+    if (code != ATL_OK)
+        return code;
     const struct sto_type *type = storage->type;
     if (type == NULL || type->keys == NULL)
         return atl_fail(change->err, ATL_E_UNIMPLEMENTED, NULL, "storages of type '%s' are not built yet",

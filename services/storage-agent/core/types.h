@@ -16,7 +16,4 @@ bool sto_path_ok(const char *path);
 /* Fills dirs from "iso=my/images,vztmpl=other"; false when a part cannot be taken. */
 bool sto_dirs_read(const char *text, const char *dirs[STO_CONTENTS], struct atl_arena *arena);
 
-/* SHA-1 of a file as 40 hex digits. */
-void sto_digest(const char *text, size_t length, char digest[41]);
-
 #endif
