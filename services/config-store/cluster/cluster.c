@@ -17,6 +17,7 @@
 
 #define TICK           ATL_SECOND
 #define RELOAD_TIMEOUT (10 * ATL_SECOND)
+#define MEMBERS_WITHIN ATL_SECOND
 
 /* --- corosync.conf --- */
 
@@ -266,6 +267,14 @@ static void on_tick(void *user)
     cfg_witness_tick(cluster);
 }
 
+/* What is told of the cluster, and whether it may be changed, is not to begin with "not known". */
+static void wait_for_members(struct cfg_cluster *cluster)
+{
+    atl_ns until = atl_clock_monotonic() + MEMBERS_WITHIN;
+    while (!atl_members_now(cluster->members)->connected && atl_clock_monotonic() < until)
+        atl_loop_step(cluster->cfg->loop, 10 * ATL_MS);
+}
+
 static void open_member(struct cfg_cluster *cluster)
 {
     struct cfg *cfg = cluster->cfg;
@@ -279,6 +288,7 @@ static void open_member(struct cfg_cluster *cluster)
     cluster->voter = cfg_voter_new(cluster);
     cfg_store_on_commit(cfg->store, on_change, NULL, cluster);
     cluster->tick = atl_loop_timer(cfg->loop, 0, TICK, on_tick, cluster);
+    wait_for_members(cluster);
 }
 
 /* A worker that was killed after it had decided leaves us what we were: we begin anew with what it decided.

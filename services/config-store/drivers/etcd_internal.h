@@ -9,8 +9,10 @@
 #define ETCD_CALL_TIMEOUT (2 * ATL_SECOND) /* of one attempt */
 /* The first attempts of a write: what went to a leader that died is never answered, and may be sent again. */
 #define ETCD_WRITE_TIMEOUT (400 * ATL_MS)
-/* So long an election may take before the store counts as read-only. Meanwhile writes wait. */
+/* So long an election may take before the store counts as read-only. Meanwhile writes wait; what is not of
+ * .state/ waits longer: a member may begin anew, and its administrator would only be told to try again. */
 #define ETCD_GRACE           ATL_SECOND
+#define ETCD_PATIENCE        (3 * ATL_SECOND)
 #define ETCD_CONFIRM_EVERY   ATL_SECOND
 #define ETCD_CONFIRM_TIMEOUT (500 * ATL_MS)
 #define ETCD_CONFIRM_AGAIN   (200 * ATL_MS) /* after one that failed */

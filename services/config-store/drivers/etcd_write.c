@@ -10,7 +10,8 @@
 
 #include "drivers/etcd_internal.h"
 
-#define AGAIN (20 * ATL_MS)
+#define AGAIN     (20 * ATL_MS)
+#define NO_QUORUM "the cluster has no quorum: the configuration can be read, not changed"
 
 static void attempt(struct etcd_write *write);
 
@@ -75,11 +76,43 @@ void etcd_writes_drop(struct etcd_engine *engine)
     }
 }
 
+/* Who renews a lock is to ask another node soon. Without a quorum of nodes no other change comes this far. */
+static atl_ns patience(const struct etcd_write *write)
+{
+    for (size_t i = 0; i < write->plan->change_count; i++)
+        if (strncmp(write->plan->changes[i].path, ".state/", 7) != 0)
+            return ETCD_PATIENCE;
+    return ETCD_GRACE;
+}
+
+/* May etcd have a leader again while the write can wait for it? */
+static bool may_come_back(const struct etcd_write *write)
+{
+    const struct etcd_engine *engine = write->engine;
+    atl_ns now = atl_loop_now(engine->loop);
+    if (now >= write->began + patience(write))
+        return false;
+    return engine->writable || (engine->failing != 0 && now - engine->failing < patience(write));
+}
+
+static void on_again(void *user);
+
+static void wait_a_little(struct etcd_write *write)
+{
+    write->again = atl_loop_timer(write->engine->loop, AGAIN, 0, on_again, write);
+}
+
+/* Nothing is sent while there is no leader: it would not be known whether it was done. */
 static void on_again(void *user)
 {
     struct etcd_write *write = user;
     write->again = NULL;
-    attempt(write);
+    if (write->open || write->engine->writable)
+        attempt(write);
+    else if (may_come_back(write))
+        wait_a_little(write);
+    else
+        fail(write, CFG_SHARED_FAILED, ATL_E_UNAVAILABLE, NO_QUORUM);
 }
 
 static void failed(struct etcd_write *write, const struct atl_etcd_answer *answer)
@@ -89,13 +122,10 @@ static void failed(struct etcd_write *write, const struct atl_etcd_answer *answe
         write->open = true;
     if (answer->code == ATL_E_UNAVAILABLE || answer->code == ATL_E_DEADLINE)
         etcd_lost_sight(engine);
-    bool waits = answer->code == ATL_E_UNAVAILABLE && engine->writable &&
-                 atl_loop_now(engine->loop) < write->began + ETCD_GRACE;
-    if (!write->open && waits) {
-        write->again = atl_loop_timer(engine->loop, AGAIN, 0, on_again, write);
+    if (!write->open && answer->code == ATL_E_UNAVAILABLE && may_come_back(write)) {
+        wait_a_little(write);
     } else if (!write->open && answer->code == ATL_E_UNAVAILABLE) {
-        fail(write, CFG_SHARED_FAILED, ATL_E_UNAVAILABLE,
-             "the cluster has no quorum: the configuration can be read, not changed");
+        fail(write, CFG_SHARED_FAILED, ATL_E_UNAVAILABLE, NO_QUORUM);
     } else if (!write->open) {
         if (answer->code == ATL_E_ABSENT) /* the lease is gone */
             engine->lease = 0;
@@ -105,7 +135,7 @@ static void failed(struct etcd_write *write, const struct atl_etcd_answer *answe
         fail(write, CFG_SHARED_UNKNOWN, ATL_E_UNKNOWN,
              "the cluster's store did not answer: whether the change was made is not known");
     } else {
-        write->again = atl_loop_timer(engine->loop, AGAIN, 0, on_again, write);
+        wait_a_little(write);
     }
 }
 
@@ -222,13 +252,14 @@ void etcd_submit(void *self, const struct cfg_plan *plan, const uint8_t id[CFG_R
     if (engine->full && !plan->only_state)
         refuse(write, ATL_E_LIMIT,
                "the cluster's store is filled to 80 %: only removing is possible until there is space");
-    else if (!engine->writable)
-        refuse(write, ATL_E_UNAVAILABLE,
-               "the cluster has no quorum: the configuration can be read, not changed");
+    else if (!may_come_back(write))
+        refuse(write, ATL_E_UNAVAILABLE, NO_QUORUM);
     else if (engine->unreadable)
         refuse(write, ATL_E_STATE, engine->why);
     else if (engine->lease == 0)
         refuse(write, ATL_E_UNAVAILABLE, "the cluster's store is not ready yet");
+    else if (!engine->writable)
+        wait_a_little(write);
     else
         attempt(write);
 }
