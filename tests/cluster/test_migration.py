@@ -415,6 +415,23 @@ class Migration(unittest.TestCase):
         self.settled(1, running=True)
         self.assertEqual(self.boot_id(1), boot)
 
+    @unittest.skipUnless(FULL or len(sys.argv) > 1, "takes half a minute: tests/run full, or ATL_FULL=1")
+    def test_b_the_limit_of_the_cluster_holds(self):
+        """Where the request says none: of the sort of thing that it is, and what a request says is said."""
+        mib_s = 4
+        self.ensure(1, running=True)
+        rest = self.rest(1)
+        rest.put("/cluster/options", bwlimit=f"clone=1,migration={mib_s * 1024}")
+        self.addCleanup(rest.put, "/cluster/options", delete="bwlimit")
+        slow, log = self.move(1, 2, online=1)
+        sent = max(int(mib) for mib in re.findall(r"memory: (\d+) MiB sent", "\n".join(log)))
+        print(f"{sent} MiB of memory at {mib_s} MiB/s at the most: {slow:.1f} s", file=sys.stderr)
+        self.assertGreater(sent, mib_s)
+        self.assertGreater(slow, 0.8 * sent / mib_s)
+        fast, log = self.move(2, 1, online=1, bwlimit=0)
+        self.assertLess(fast, 0.5 * slow, log)
+        self.settled(1, running=True)
+
     def test_5_nothing_is_touched_when_a_check_fails(self):
         self.ensure(1, running=True)
         rest = self.rest(1)

@@ -179,6 +179,27 @@ class MoveContainers(unittest.TestCase):
         with self.assertRaisesRegex(TaskError, "only1.*not available"):  # it stays, and the task says why
             rest.wait(rest.post("/nodes/n1/drain", vms="313"), 60)
 
+    @unittest.skipUnless(os.environ.get("ATL_FULL"), "takes half a minute: tests/run full, or ATL_FULL=1")
+    def test_as_many_at_once_as_the_cluster_says(self):
+        for vmid in (314, 315, 316):
+            self.make(vmid)
+        rest = self.rest(1)
+        rest.put("/cluster/options", max_workers=1)
+        self.addCleanup(rest.put, "/cluster/options", delete="max_workers")
+        self.assertEqual(rest.wait(rest.post("/nodes/n1/migrateall", target="n2", vms="314,315,316"), 120), "OK")
+        one = self.spans(1, "vzmigrate", (314, 315, 316))
+        self.assertTrue(all(before[1] <= after[0] for before, after in zip(one, one[1:])), one)
+        rest.wait(rest.post("/nodes/n2/migrateall", target="n1", vms="314,315,316", maxworkers=3), 120)
+        three = self.spans(2, "vzmigrate", (314, 315, 316))
+        self.assertTrue(any(before[1] > after[0] for before, after in zip(three, three[1:])), three)
+
+    def spans(self, which, kind, vmids):
+        """When tasks of these guests began and ended, in the order of their beginnings."""
+        rows = self.rest(which).get(f"/nodes/n{which}/tasks", limit=50)
+        found = [(row["starttime"], row["endtime"]) for row in rows if row["type"] == kind and int(row["id"]) in vmids]
+        self.assertEqual(len(found), len(vmids), rows)
+        return sorted(found)
+
     def test_a_folder_goes_as_it_is(self):
         self.make(303, rootfs="local:0")
         before = self.listing(303, 1)

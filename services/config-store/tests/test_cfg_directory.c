@@ -151,6 +151,14 @@ static void step_until_key(const struct atl_directory *directory, const char *se
     fail_msg("%s: the directory does not say what it should", service);
 }
 
+static void step_until_empty(const struct atl_directory *directory)
+{
+    atl_ns end = atl_clock_monotonic() + 20 * ATL_SECOND;
+    while (atl_directory_count(directory) > 0 && atl_clock_monotonic() < end)
+        atl_loop_step(f.loop, 50 * ATL_MS);
+    assert_int_equal(atl_directory_count(directory), 0);
+}
+
 static void step_until_any_key(const struct atl_directory *directory, const char *service)
 {
     atl_ns end = atl_clock_monotonic() + 20 * ATL_SECOND;
@@ -173,8 +181,7 @@ static void services_announce_themselves_and_learn_of_each_other(void **state)
     step_until_key(compute.directory, "storage-agent", atl_bus_public_key(f.storage));
     step_until_key(compute.directory, "compute-agent", atl_bus_public_key(f.compute));
     write_record("pve1", true);
-    step_until_key(compute.directory, "compute-agent", NULL);
-    assert_int_equal(atl_directory_count(compute.directory), 0);
+    step_until_empty(compute.directory); /* the record without keys may come on the way */
     unfollow(&compute, &f.compute);
     unfollow(&storage, &f.storage);
 }
