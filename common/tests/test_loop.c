@@ -33,7 +33,7 @@ static void timers_fire_by_time_then_by_creation(void **state)
 {
     (void)state;
     struct log log = {.loop = atl_loop_new()};
-    (void)atl_loop_timer(log.loop, 3 * ATL_MS, 0, note_b, &log);
+    (void)atl_loop_timer(log.loop, 100 * ATL_MS, 0, note_b, &log);
     (void)atl_loop_timer(log.loop, 0, 0, note_a, &log);
     (void)atl_loop_timer(log.loop, ATL_MS, 0, note_a, &log);
     atl_loop_run(log.loop);
