@@ -13,6 +13,7 @@ import unittest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from testbed import Testbed, wait_until
+from writes import Writes
 
 from rest import ApiError, Rest
 
@@ -29,7 +30,7 @@ class ShortLived(Testbed):
         return node
 
 
-class ClusterCase(unittest.TestCase):
+class ClusterCase(Writes, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.testbed = ShortLived(NAME)
@@ -48,30 +49,6 @@ class ClusterCase(unittest.TestCase):
         node = self.testbed.node(which)
         return self.testbed.exec(which, os.path.join(self.testbed.build_dir, "bin", "atoll"), *words, "--run-dir",
                                  node.run_dir, check=check, text_in=text_in)
-
-    def write(self, which, name):
-        """A pool; None, or what the node says instead."""
-        try:
-            self.rest(which).post("/pools", poolid=name)
-        except (ApiError, OSError) as error:
-            return str(error)
-        return None
-
-    def write_within(self, which, name, seconds):
-        """How long it took until a write was taken; the names of refused ones are not used again."""
-        began = time.monotonic()
-        last = None
-        for attempt in range(1000):
-            last = self.write(which, f"{name}-{attempt}")
-            if last is None:
-                return time.monotonic() - began
-            if time.monotonic() - began > seconds:
-                break
-            time.sleep(0.05)
-        self.fail(f"n{which} takes no write within {seconds} s: {last}")
-
-    def pools(self, which):
-        return {row["poolid"] for row in self.rest(which).get("/pools")}
 
     def sees(self, which, pool):
         try:

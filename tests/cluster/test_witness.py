@@ -10,6 +10,7 @@ import unittest
 
 from testbed import Testbed, wait_until
 from witness import Witness
+from writes import Writes
 
 from rest import ApiError
 
@@ -19,7 +20,7 @@ FULL = bool(os.environ.get("ATL_FULL"))
 full = unittest.skipUnless(FULL, "takes a minute: tests/run full, or ATL_FULL=1")
 
 
-class WitnessCase(unittest.TestCase):
+class WitnessCase(Writes, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.testbed = Testbed(NAME)
@@ -36,30 +37,6 @@ class WitnessCase(unittest.TestCase):
 
     def rest(self, which):
         return self.testbed.rest(which)
-
-    def write(self, which, name):
-        """None, or what the node says instead."""
-        try:
-            self.rest(which).post("/pools", poolid=name)
-        except (ApiError, OSError) as error:
-            return str(error)
-        return None
-
-    def write_within(self, which, name, seconds):
-        """How long it took until a write was taken."""
-        began = time.monotonic()
-        last = None
-        for attempt in range(1000):
-            last = self.write(which, f"{name}-{attempt}")
-            if last is None:
-                return time.monotonic() - began
-            if time.monotonic() - began > seconds:
-                break
-            time.sleep(0.05)
-        self.fail(f"n{which} takes no write within {seconds} s: {last}")
-
-    def pools(self, which):
-        return {row["poolid"] for row in self.rest(which).get("/pools")}
 
     def cluster(self, which):
         try:
@@ -244,8 +221,11 @@ class WitnessCase(unittest.TestCase):
             self.testbed.heal()
             self.wait_whole()
             for which in (1, 2):
+                self.write_within(which, f"healed{attempt}-n{which}", 30)
+                written = {f"cut{attempt}-on-{again}" for again in range(20)}  # its copy may come a moment after the votes
+                wait_until(10, lambda w=which, names=written: names <= self.pools(w), 0.1)
                 pools = self.pools(which)
-                self.assertLessEqual({f"cut{attempt}-on-{again}" for again in range(20)}, pools)
+                self.assertLessEqual(written, pools)
                 self.assertFalse(any(pool.startswith(f"cut{attempt}-never") for pool in pools))
 
     # --- it changes with the nodes ---
@@ -332,8 +312,10 @@ class WitnessCase(unittest.TestCase):
 
     def test_24_it_is_removed(self):
         kept = self.save()
+        wait_until(30, lambda: len(self.speaks_to_etcd(kept)) == 6, 0.5)  # the nodes may just have found each other again
         self.assertEqual(len(self.speaks_to_etcd(kept)), 6)
         self.assertTrue(wait_until(30, lambda: self.atoll(2, "cluster", "witness", "remove", check=False).returncode == 0, 1))
+        wait_until(10, lambda: self.rest(1).get("/cluster/config/qdevice") == {}, 0.1)  # n2 did it: a moment later here
         self.assertEqual(self.rest(1).get("/cluster/config/qdevice"), {})
         self.wait_secrets()
         self.assertEqual(self.members(1), {"n1": False, "n2": False})
