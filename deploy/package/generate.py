@@ -87,15 +87,18 @@ def promptness(name):
     return [f"Nice={supervisor.NICE}", "CPUWeight=1000", "IOWeight=1000"] if name in supervisor.PROMPT else []
 
 
-def unit(service, libexec, share):
+def unit(service, libexec, share, associate=False):
+    """associate: of a gateway on a host that is no node, when it has been admitted."""
     after = ["network.target", *AFTER.get(service.name, [])]
     lines = ["[Unit]", f"Description=Atoll: {WHAT[service.name]}", "Documentation=man:atoll(1)",
-             f"After={' '.join(after)} systemd-tmpfiles-setup.service", "PartOf=atoll.target"]
+             f"After={' '.join(after)} systemd-tmpfiles-setup.service",
+             f"ConditionPathExists={STATE}/gateway/directory" if associate else "PartOf=atoll.target"]
     if service.name == "compute-agent":
         lines.append("Wants=libvirtd.service")
     lines += ["StartLimitIntervalSec=0", "", "[Service]", "Type=notify", "NotifyAccess=main",
               f"EnvironmentFile=-{SETTINGS}",
-              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)} ${own_options(service)}",
+              f"ExecStart={libexec}/atoll-{service.name} {options(service, libexec, share)} "
+              f"{'--associate ' if associate else ''}${own_options(service)}",
               "Restart=always", "RestartSec=200ms", "WatchdogSec=30s",
               f"TimeoutStopSec={STOP_S.get(service.name, 15)}s", "LimitNOFILE=65536", "LimitCORE=0"]
     if service.user != "root":
@@ -104,7 +107,7 @@ def unit(service, libexec, share):
     if service.name in KEEPS_CHILDREN:
         lines += ["KillMode=process", "Delegate=yes"]
     lines += capabilities(service) + SANDBOX[service.name]
-    return "\n".join([*lines, "", "[Install]", "WantedBy=atoll.target", ""])
+    return "\n".join([*lines, "", "[Install]", f"WantedBy={'multi-user' if associate else 'atoll'}.target", ""])
 
 
 def slot(name, what, command, user):
@@ -118,7 +121,7 @@ def slot(name, what, command, user):
 
 
 def witness(libexec):
-    """On a machine that is no node: etcd and corosync-qnetd, which end with it. Enabled by who sets one up."""
+    """On a machine that is no node: etcd and corosync-qnetd, which end with it."""
     program = os.path.join(os.path.dirname(os.path.dirname(libexec)), "bin", "atoll-witness")
     lines = ["[Unit]", "Description=Atoll: witness of a cluster", "After=network-online.target",
              "Wants=network-online.target", "StartLimitIntervalSec=0", "", "[Service]", "Type=exec",
@@ -146,22 +149,27 @@ def target():
                       "WantedBy=multi-user.target", ""])
 
 
-def sysusers():
+def sysusers(users):
     lines = [f"g {layout.EVENTS_GROUP} -"]
-    for user in sorted({s.user for s in layout.SERVICES if s.user != "root"}):
+    for user in sorted(users - {"root"}):
         lines += [f'u {user} - "Atoll" /nonexistent /usr/sbin/nologin', f"m {user} {layout.EVENTS_GROUP}"]
     return "\n".join([*lines, ""])
 
 
-def tmpfiles():
-    """The folders that layout.py makes, as it makes them."""
+def tmpfiles(services):
+    """The folders that layout.py makes, as it makes them; those of these services."""
     made = []
+    others = set(layout.USERS) - services
+
+    def add(kind, path, user, group, mode):
+        if not others & set(path.removesuffix(".ready").split("/")):
+            made.append(f"{kind} {path} {mode:04o} {user} {group} -")
 
     def folder(path, user="root", group="root", mode=0o755):
-        made.append(f"d {path} {mode:04o} {user} {group} -")
+        add("d", path, user, group, mode)
 
     def file(path, user, mode):
-        made.append(f"f {path} {mode:04o} {user} {user} -")
+        add("f", path, user, user, mode)
 
     layout.each_run_place(RUN, folder, file)
     layout.each_state_place(STATE, folder)
@@ -185,9 +193,13 @@ def main():
         sys.exit(__doc__)
     folder, libexec, share = sys.argv[1:]
     base = f"{STATE}/config-store"
-    files = {"atoll.target": target(), "atoll.sysusers": sysusers(),
+    gateway = next(s for s in layout.SERVICES if s.name == "api-gateway")
+    files = {"atoll.target": target(), "atoll.sysusers": sysusers(set(layout.USERS.values())),
              "atoll-witness.sysusers": f'u {WITNESS_USER} - "Atoll" /nonexistent /usr/sbin/nologin\n',
-             "atoll.tmpfiles": tmpfiles(), "atoll.rules": polkit(), "atoll-guests.service": guests(libexec),
+             "atoll-associate.sysusers": sysusers({gateway.user}),
+             "atoll-associate.service": unit(gateway, libexec, share, associate=True),
+             "atoll-associate.tmpfiles": tmpfiles({gateway.name}),
+             "atoll.tmpfiles": tmpfiles(set(layout.USERS)), "atoll.rules": polkit(), "atoll-guests.service": guests(libexec),
              "atoll-etcd.service": slot("etcd", "replicated state of the cluster",
                                         f"/usr/bin/etcd --config-file {base}/etcd/etcd.yml", slots.USER),
              "atoll-corosync.service": slot("corosync", "membership and quorum of the cluster",

@@ -114,24 +114,31 @@ class Installation(unittest.TestCase):
             done = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8", page], capture_output=True, text=True, check=True)
             self.assertEqual(done.stderr, "", page)
 
-    def test_the_package_has_all_of_it(self):
+    def test_the_packages_have_all_of_it(self):
+        """One of a node, one of a witness, one of a gateway on a host that is no node; each for a machine of its own."""
         folder = self.path("deb")
         os.makedirs(folder)
         run("cpack", "-G", "DEB", "-B", folder, "--config", os.path.join(BUILD, "CPackConfig.cmake"), cwd=folder)
-        package = glob.glob(os.path.join(folder, "*.deb"))[0]
-        fields = run("dpkg-deb", "-f", package)
-        self.assertIn("Package: atoll\n", fields)
-        for name in ("libvirt-daemon-system", "lxc", "qemu-system-x86", "libzmq5"):
-            self.assertIn(name, fields)
-        self.assertNotRegex(fields, r"Depends:.*\brunit\b")
-        unpacked = self.path("unpacked")
-        run("dpkg-deb", "-R", package, unpacked)
-        for script in ("postinst", "prerm", "postrm"):
-            run("sh", "-n", os.path.join(unpacked, "DEBIAN", script))
-        wanted = {os.path.relpath(p, self.root) for p in glob.glob(self.path("usr/libexec/atoll/*"))}
-        self.assertTrue(all(os.path.exists(os.path.join(unpacked, p)) for p in wanted))
-        with open(os.path.join(unpacked, "DEBIAN", "md5sums"), encoding="utf-8") as text:
-            self.assertIn("usr/bin/atoll\n", text.read())
+        wants = {"atoll": ("libvirt-daemon-system", "lxc", "qemu-system-x86", "libzmq5"),
+                 "atoll-witness": ("etcd-server", "corosync-qnetd"), "atoll-associate": ("libzmq5",)}
+        packed = set()
+        for package, names in wants.items():
+            fields = run("dpkg-deb", "-f", glob.glob(os.path.join(folder, f"{package}_*.deb"))[0])
+            self.assertIn(f"Package: {package}\n", fields)
+            for name in names:
+                self.assertRegex(fields, rf"Depends:.*\b{name}\b")
+            self.assertNotRegex(fields, r"Depends:.*\brunit\b")
+            conflicts = re.search(r"^Conflicts: (.*)$", fields, re.M)[1].split(", ")
+            self.assertEqual(set(conflicts), set(wants) - {package})
+            unpacked = self.path(f"unpacked-{package}")
+            run("dpkg-deb", "-R", glob.glob(os.path.join(folder, f"{package}_*.deb"))[0], unpacked)
+            for script in ("postinst", "prerm", "postrm"):
+                run("sh", "-n", os.path.join(unpacked, "DEBIAN", script))
+            packed |= {line.split(maxsplit=1)[1].strip()
+                       for line in open(os.path.join(unpacked, "DEBIAN", "md5sums"), encoding="utf-8")}
+        there = glob.glob(self.path("usr/bin/atoll*")) + glob.glob(self.path("usr/libexec/atoll/*"))
+        self.assertEqual({os.path.relpath(path, self.root) for path in there} - packed, set())
+        self.assertIn("usr/bin/atoll", packed)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ BENCHES = ["bus", "codec", "store", "store-etcd", "http", "container", "node", "
            "migration", "ha", "failover", "pacemaker", "scale"]  # as tests/bench/run knows them
 BENCHES_IN_CI = ["bus", "codec", "store"]
 TURNS = ["upgrade", "witness", "crash_points"]  # one of them runs in "ci"
-LONG = {"lab": ["lab_ha", "lab_quickstart"], "testbed": ["healthy"]}  # run by "full" alone, or with ATL_FULL=1
+LONG = {"lab": ["lab_cluster", "lab_ha", "lab_quickstart"], "testbed": ["healthy"]}  # run by "full" alone, or with ATL_FULL=1
 HELP = """levels:
   checks     compilers without warnings, formatting, static analysis, spelling, sizes, layering
   build      the daily build (Debug with ASan and UBSan)

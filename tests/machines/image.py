@@ -19,10 +19,10 @@ def section(name):
 
 
 SYSTEM = ["systemd", "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "zstd", "linux-image-amd64", "qemu-guest-agent",
-          "apparmor", *section("guest")]
+          "apparmor", *section("guest"), *section("witness")]
 DISK_GIB = 6
 OFF = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer",
-       "systemd-networkd-wait-online.service", "corosync.service", "etcd.service", "lxc-net.service", "dpkg-db-backup.timer"]
+       "systemd-networkd-wait-online.service", "lxc-net.service", "dpkg-db-backup.timer"]
 NETWORK = {
     "10-outside.network": "[Match]\nMACAddress=52:54:00:00:00:01\n[Network]\nDHCP=ipv4\n",
 }
@@ -34,7 +34,7 @@ def packages(deb):
     for field in ("Depends", "Recommends"):
         for choice in run("dpkg-deb", "-f", deb, field).split(","):
             names.add(choice.split("|")[0].split("(")[0].strip())
-    return sorted(names - {""}) + SYSTEM
+    return sorted((names | set(SYSTEM)) - {""})
 
 
 def sources():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import image
-from machine import Machine, MachineError, free_port, package
+from machine import Machine, MachineError, free_port, packages
 
 TOP = image.TOP
 sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
@@ -63,8 +63,9 @@ class Lab:
             subprocess.run(["cmake", "--preset", "release"], cwd=TOP, check=True, stdout=subprocess.DEVNULL)
             subprocess.run(["ninja", "-C", self.build_dir, "programs"], check=True, stdout=subprocess.DEVNULL)
         os.makedirs(self.share, exist_ok=True)
-        deb = shutil.copy(package(self.build_dir), os.path.join(self.share, "atoll.deb"))
-        image.ready(deb)
+        for name, path in packages(self.build_dir).items():
+            shutil.copy(path, os.path.join(self.share, f"{name}.deb"))
+        image.ready(os.path.join(self.share, "atoll.deb"))
         guests.make_images(None, None)
         for path in (guests.DISK, guests.TEMPLATE):
             shutil.copy(path, self.share)

@@ -1,6 +1,7 @@
 """One lab machine: a QEMU process with a disk of its own over the common image, reached through its guest agent."""
 import base64
 import contextlib
+import glob
 import json
 import os
 import signal
@@ -259,10 +260,9 @@ def free_port():
     raise MachineError("no free ports on 127.0.0.1")
 
 
-def package(build_dir):
-    """The Debian package of a build, made anew."""
-    for name in os.listdir(build_dir):
-        if name.endswith(".deb"):
-            os.unlink(os.path.join(build_dir, name))
+def packages(build_dir):
+    """{name: file} of a build's Debian packages, made anew."""
+    for path in glob.glob(os.path.join(build_dir, "*.deb")):
+        os.unlink(path)
     subprocess.run(["cpack", "-G", "DEB"], cwd=build_dir, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return next(os.path.join(build_dir, name) for name in os.listdir(build_dir) if name.endswith(".deb"))
+    return {os.path.basename(path).split("_")[0]: path for path in glob.glob(os.path.join(build_dir, "*.deb"))}
