@@ -8,6 +8,7 @@
 
 #include "cfg.h"
 #include "cluster/cluster.h"
+#include "cluster/crash.h"
 #include "cluster/work.h"
 #include "drivers/choose.h"
 #include "identity.h"
@@ -171,7 +172,7 @@ static enum atl_code begin(struct atl_program *program, void **ret_self, struct 
     struct cfg_cluster_start start = {.place = {.dir = program->state_dir,
                                                 .supervisor = supervisor,
                                                 .node = program->node,
-                                                .crash_file = getenv("ATOLL_CRASH_FILE")}};
+                                                .crash_file = cfg_crash_file()}};
     enum atl_code code = take_life(&start.place.life_s, err);
     if (code == ATL_OK)
         code = build(cfg, &start, err);

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -106,12 +107,45 @@ class Associate:
         run("ip", "link", "del", self.link, check=False)
 
 
+class Asking:
+    """Asks again and again, in a thread: how often that failed, and the longest time without a good answer."""
+
+    def __init__(self, ask):
+        self.ask = ask
+        self.done = threading.Event()
+        self.good = self.failed = 0
+        self.gap = 0.0
+        self.last = time.monotonic()
+        self.said = set()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.done.is_set():
+            try:
+                self.ask(self.good + self.failed)
+            except (ApiError, OSError) as error:
+                self.failed += 1
+                self.said.add(str(error))
+            else:
+                self.good += 1
+                self.gap = max(self.gap, time.monotonic() - self.last)
+                self.last = time.monotonic()
+            time.sleep(0.05)
+
+    def end(self):
+        """The longest gap, the one that may still last too."""
+        self.done.set()
+        self.thread.join()
+        return max(self.gap, time.monotonic() - self.last)
+
+
 class AssociateCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.testbed = Testbed(NAME)
         cls.addClassCleanup(cls.testbed.down)
-        cls.testbed.up(2)
+        cls.testbed.up(3)
         cls.testbed.make_cluster()
         cls.testbed.give_images()
         cls.host = Associate(cls.testbed)
@@ -136,7 +170,7 @@ class AssociateCase(unittest.TestCase):
         with self.assertRaisesRegex(ApiError, "is a node"):
             self.testbed.rest(1).post("/cluster/config/associates", hostname="n2")
         done = self.host.join(word)
-        self.assertIn("it knows 2 config-stores", done.stdout, done.stderr)
+        self.assertIn("it knows 3 config-stores", done.stdout, done.stderr)
         self.assertEqual(self.host.join(word).returncode, 0)  # the answer might have been lost
         os.rename(os.path.join(self.host.state_dir, "gateway", "bus.key"), os.path.join(self.host.state_dir, "bus.key"))
         self.assertIn("not valid", self.host.join(word).stderr)  # another key
@@ -148,7 +182,7 @@ class AssociateCase(unittest.TestCase):
         self.host.serve()
         self.assertTrue(wait_until(20, self.works, 0.2))
         rest = self.host.rest()
-        self.assertEqual({row["node"] for row in rest.get("/nodes")}, {"n1", "n2"})
+        self.assertEqual({row["node"] for row in rest.get("/nodes")}, {"n1", "n2", "n3"})
         for vmid, node in ((201, "n1"), (202, "n2")):
             rest.wait(rest.post(f"/nodes/{node}/lxc", vmid=vmid, hostname=f"ct{vmid}", memory=64, swap=0, rootfs="local:0",
                                 ostemplate=f"local:vztmpl/{os.path.basename(guests.TEMPLATE)}", ostype="unmanaged"))
@@ -238,6 +272,50 @@ class AssociateCase(unittest.TestCase):
         self.host.gateway.wait(timeout=10)
         self.host.serve()
         self.assertTrue(wait_until(20, lambda: self.works("/cluster/resources"), 0.2))
+
+    def secrets(self):
+        row = next(row for row in self.testbed.rest(1).get("/cluster/status") if row["type"] == "cluster")
+        return row["secrets"]
+
+    def test_10_the_secrets_of_the_cluster_change(self):
+        """A node is removed: all that nodes share is replaced, and the host goes on with the key that is its own."""
+        time.sleep(1)  # tickets of one second are the same: of one that was used the gateway has an assertion for a while
+        login = Rest(self.host.url, self.host.cacert)
+        login.login("admin@pve", self.testbed.facts["password"])
+        self.testbed.power_off(3)
+        self.assertTrue(wait_until(30, lambda: {row["node"] for row in self.testbed.rest(1).get("/nodes")
+                                                if row["status"] == "online"} == {"n1", "n2"}, 0.2))
+        asking = {"reads": Asking(lambda _: self.host.rest(10).get("/cluster/resources")),
+                  "other nodes' answers": Asking(lambda n: self.host.rest(10).get(f"/nodes/n{n % 2 + 1}/version")),
+                  "writes": Asking(lambda n: self.host.rest(10).post("/pools", poolid=f"change-{n}"))}
+        began = time.monotonic()
+        self.assertTrue(wait_until(30, lambda: self.atoll(1, "cluster", "remove", "n3", check=False).returncode == 0, 1))
+        try:
+            self.assertTrue(wait_until(90, lambda: self.secrets() == "done", 0.2), self.secrets())
+            print(f"\nthe secrets were changed in {time.monotonic() - began:.1f} s", file=sys.stderr)
+            time.sleep(3)
+        finally:
+            gaps = {what: one.end() for what, one in asking.items()}
+        for what, one in asking.items():
+            print(f"{what}: {one.good} good, {one.failed} failed, longest gap {gaps[what]:.2f} s {sorted(one.said)}",
+                  file=sys.stderr)
+        for what, gap in gaps.items():
+            self.assertLess(gap, 10, what)
+        with self.assertRaisesRegex(ApiError, "401"):  # tickets' keys are others
+            login.get("/cluster/resources")
+        self.assertEqual({row["node"] for row in self.host.rest().get("/nodes")}, {"n1", "n2"})
+
+    def test_11_and_after_that_it_starts_anew(self):
+        self.host.gateway.kill()
+        self.host.gateway.wait(timeout=10)
+        self.host.serve()
+        self.assertTrue(wait_until(20, lambda: self.works("/cluster/resources"), 0.2))
+        rest = self.host.rest()
+        for node in ("n1", "n2"):
+            self.assertTrue(rest.get(f"/nodes/{node}/version"))
+        login = Rest(self.host.url, self.host.cacert)
+        login.login("admin@pve", self.testbed.facts["password"])
+        self.assertEqual(len(login.get("/cluster/resources?type=vm")), 2)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from witness import Witness
 
 NAME = f"crash{os.getpid()}"
 FILE = "crash-at"
+ON_WITNESS = ("enter", "take", "renew", "quit")
 
 
 def all_points():
@@ -52,6 +53,9 @@ class CrashPoints(unittest.TestCase):
                                  check=check, timeout=timeout)
 
     def path(self, which):
+        """which: a node's number, or "witness"."""
+        if which == "witness":
+            return os.path.join(self.witness.state_dir, FILE)
         return os.path.join(self.testbed.node(which).state_dir, "config-store", FILE)
 
     def arm(self, which, point):
@@ -162,30 +166,101 @@ class CrashPoints(unittest.TestCase):
             return self.has_witness()
         self.assertTrue(wait_until(120, comes, 0.5), self.atoll(1, "cluster", "witness", "status", check=False).stdout)
 
-    def cut_witness(self, point):
-        self.create()
-        self.join(2, {"n1", "n2"})
+    def witness_goes(self):
+        self.until_it_works(1, "cluster", "witness", "remove", done=lambda: self.is_whole(1, {"n1", "n2"}) and json.loads(
+            self.atoll(1, "cluster", "witness", "status", "--output", "json").stdout) == {})
+
+    def start_witness(self):
+        """The machine that will be it, and two nodes."""
+        if not self.is_whole(1, {"n1", "n2"}):
+            self.create()
+            self.join(2, {"n1", "n2"})
         self.witness = Witness(self.testbed)
         self.addCleanup(self.witness.down)
         self.witness.start()
+
+    def cut_witness(self, point):
+        self.start_witness()
         if point in ("witness-removed", "witness-forgotten"):
             self.witness_comes()
             self.arm(1, point)
             self.until_it_works(1, "cluster", "witness", "remove", done=lambda: self.fired(1))
-            self.until_it_works(1, "cluster", "witness", "remove", done=lambda: self.is_whole(1, {"n1", "n2"}) and json.loads(
-                self.atoll(1, "cluster", "witness", "status", "--output", "json").stdout) == {})
+            self.witness_goes()
         else:
             self.arm(1, point)
             self.add_witness()
             self.assertTrue(wait_until(30, lambda: self.fired(1), 0.1), f"nothing passed '{point}'")
             self.witness_comes()
-            self.until_it_works(1, "cluster", "witness", "remove", done=lambda: not self.has_witness()
-                                and self.is_whole(1, {"n1", "n2"}))
+            self.witness_goes()
+        self.wait_whole({"n1", "n2"})
+        self.witness.down()
+
+    # --- the same on the witness's own machine ---
+
+    def witness_word(self):
+        return wait_until(30, lambda: self.atoll(1, "cluster", "witness", "add", self.witness.address,
+                                                 check=False).stdout.strip().strip('"'), 0.3)
+
+    def witness_is_bare(self):
+        """Nothing of a cluster is left there, and nothing runs."""
+        base = self.witness.state_dir
+        left = [name for folder in ("etcd", "qnetd", "next") for name in os.listdir(os.path.join(base, folder))]
+        return not left and not os.path.exists(os.path.join(base, "witness.conf")) and \
+            not {"etcd", "corosync-qnetd"} & self.witness.programs()
+
+    def cut_enter(self, point, another=False):
+        """The same word works again, and so does another one."""
+        word = self.witness_word()
+        self.arm("witness", point)
+        self.assertNotEqual(self.witness.join(word, check=False).returncode, 0)
+        self.assertTrue(self.fired("witness"), f"nothing passed '{point}'")
+        done = self.witness.join(self.witness_word() if another else word, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def cut_take(self, point):
+        """Nobody does anything: it is started again."""
+        self.arm("witness", point)
+        done = self.witness.join(self.witness_word(), check=False)
+        self.assertTrue(self.fired("witness"), f"nothing passed '{point}'")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def cut_renewal(self, point):
+        """A node without a vote comes and leaves, and with it go the secrets that it knew."""
+        self.witness.join(self.witness_word())
+        self.assertTrue(wait_until(60, self.has_witness, 0.3))
+        self.until_it_works(3, "cluster", "join", self.testbed.address(1), "--token", self.token(), "--votes", "0",
+                            done=lambda: self.is_whole(3, {"n1", "n2", "n3"}))
+        self.arm("witness", point)
+        self.until_it_works(3, "cluster", "leave", done=lambda: self.fired("witness"))
+
+    def cut_quit(self, point):
+        self.witness.join(self.witness_word())
+        self.assertTrue(wait_until(60, self.has_witness, 0.3))
+        self.arm("witness", point)
+        self.witness_goes()
+        self.assertTrue(wait_until(30, lambda: self.fired("witness"), 0.2), f"nothing passed '{point}'")
+        self.assertTrue(wait_until(30, self.witness_is_bare, 0.3), os.listdir(self.witness.state_dir))
+        self.witness.join(self.witness_word())
+
+    def cut_on_witness(self, point):
+        self.start_witness()
+        kind = point.split("-")[0]
+        for another in (False, True) if kind == "enter" else (False,):
+            if kind == "enter":
+                self.cut_enter(point, another)
+            else:
+                {"take": self.cut_take, "renew": self.cut_renewal, "quit": self.cut_quit}[kind](point)
+            self.assertTrue(wait_until(90, self.has_witness, 0.3),
+                            self.atoll(1, "cluster", "witness", "status", check=False).stdout)
+            self.assertTrue(wait_until(10, lambda: os.listdir(os.path.join(self.witness.state_dir, "next")) == [], 0.2))
+            self.witness_goes()
+            self.assertTrue(wait_until(30, self.witness_is_bare, 0.3), os.listdir(self.witness.state_dir))
         self.wait_whole({"n1", "n2"})
         self.witness.down()
 
     def test_points(self):
-        for point in chosen_points():
+        points = chosen_points()
+        for point, following in zip(points, points[1:] + [""]):
             began = time.monotonic()
             with self.subTest(point=point):
                 kind = point.split("-")[0]
@@ -195,11 +270,14 @@ class CrashPoints(unittest.TestCase):
                     self.cut_join(point, 2)
                 elif kind == "witness":
                     self.cut_witness(point)
+                elif kind in ON_WITNESS:
+                    self.cut_on_witness(point)
                 elif kind == "admit":
                     self.cut_join(point, 1)
                 else:
                     self.cut_removal(point, 1)
-            self.make_alone()
+            if kind not in ON_WITNESS or following.split("-")[0] not in ON_WITNESS:  # those can share their two nodes
+                self.make_alone()
             print(f"{point}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from testbed import Testbed, wait_until
 from witness import Witness
@@ -218,7 +219,9 @@ class WitnessCase(Writes, unittest.TestCase):
             for again in range(20):  # and it stays so
                 self.assertIsNone(self.write(winner, f"cut{attempt}-on-{again}"))
                 self.assertIn(NO_QUORUM, self.write(3 - winner, f"cut{attempt}-never-{again}"))
+            time.sleep(20 * attempt)  # long enough for all that was connected to have given up
             self.testbed.heal()
+            self.time_back(3 - winner, attempt)
             self.wait_whole()
             for which in (1, 2):
                 self.write_within(which, f"healed{attempt}-n{which}", 30)
@@ -227,6 +230,23 @@ class WitnessCase(Writes, unittest.TestCase):
                 pools = self.pools(which)
                 self.assertLessEqual(written, pools)
                 self.assertFalse(any(pool.startswith(f"cut{attempt}-never") for pool in pools))
+
+    def time_back(self, loser, attempt):
+        """How long the node that was refused takes to be what it was, from when the two reach each other again."""
+        began = time.monotonic()
+
+        def took(there):
+            return time.monotonic() - began if wait_until(40, there, 0.05) else None
+        wanted = {  # etcd by itself: a read of now, which needs a leader
+            "etcd": lambda: self.etcdctl(loser, "get", "/atoll/root", "--keys-only") != "",
+            "corosync": lambda: self.cluster(loser)["quorate"],
+            "reads": lambda: f"cut{attempt}-on-19" in self.pools(loser),
+            "writes": lambda: self.write(loser, f"back{attempt}-{time.monotonic():.2f}") is None}
+        with ThreadPoolExecutor(len(wanted)) as threads:
+            times = dict(zip(wanted, threads.map(took, wanted.values())))
+        self.assertNotIn(None, times.values(), times)
+        print(f"\nn{loser} is back: " + ", ".join(f"{what} after {seconds:.1f} s" for what, seconds in times.items()),
+              file=sys.stderr)
 
     # --- it changes with the nodes ---
 

@@ -1,6 +1,7 @@
 """The third machine of a testbed: in namespaces of its own, with nothing of Atoll but atoll-witness."""
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import cleanup
 
 USER = "atoll-config"  # any that is not root's
 PORT = "pw"
+REPORTS = re.compile(r"ERROR: AddressSanitizer|runtime error:|assertion failed:")
+SUPERVISE = 'ip link set lo up; while true; do "$@"; sleep 0.5; done'
 
 
 class Witness:
@@ -27,7 +30,7 @@ class Witness:
         with open(self.state_dir + ".log", "ab") as log:
             self.launcher = subprocess.Popen(
                 ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
-                 'ip link set lo up; exec "$@"', "sh", *self.command("serve")],
+                 SUPERVISE, "sh", *self.command("serve")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if not wait_until(5, self.pid):
             raise RuntimeError("the witness does not start")
@@ -35,7 +38,7 @@ class Witness:
 
     def command(self, *words):
         return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--no-new-privs", "--inh-caps=-all",
-                "--bounding-set=-all", "env", "ASAN_OPTIONS=detect_leaks=0",
+                "--bounding-set=-all", "env", *[f"{name}={value}" for name, value in self.testbed.facts["environment"].items()],
                 os.path.join(self.testbed.build_dir, "bin", "atoll-witness"), "--state-dir", self.state_dir,
                 "--launcher", os.path.join(TOP, "deploy", "node", "qdevice.sh"), *words]
 
@@ -73,9 +76,18 @@ class Witness:
         self.launcher.wait(timeout=10)
         self.launcher = None
 
+    def check_log(self):
+        """It is started again when it has ended: that must not hide why."""
+        with open(self.state_dir + ".log", encoding="utf-8", errors="replace") as log:
+            text = log.read()
+        found = REPORTS.search(text)
+        if found:
+            raise RuntimeError("the witness's log: " + text[found.start():found.start() + 2000])
+
     def down(self):
         if self.launcher:
             self.kill()
+            self.check_log()
         for _ in range(50):
             shutil.rmtree(self.state_dir, ignore_errors=True)
             if not os.path.exists(self.state_dir):

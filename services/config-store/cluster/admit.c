@@ -240,12 +240,15 @@ static void answer_busy(struct admission *admission, const char *why)
     atl_request_reply(admission->request, &reply.base);
 }
 
+/* etcd makes a member's id of its address and the second: one that was taken out comes again only in the
+ * next, and until then is "not found". */
 static void answer_failed(struct admission *admission, const struct atl_etcd_answer *answer)
 {
     struct atl_error error = {0};
     bool busy = strstr(answer->error.text, "too many learner") != NULL;
     if (busy || strstr(answer->error.text, "unhealthy cluster") != NULL ||
-        answer->code == ATL_E_UNAVAILABLE || answer->code == ATL_E_DEADLINE) {
+        strstr(answer->error.text, "member not found") != NULL || answer->code == ATL_E_UNAVAILABLE ||
+        answer->code == ATL_E_DEADLINE) {
         answer_busy(admission, busy ? "another node is joining" : answer->error.text);
         return;
     }

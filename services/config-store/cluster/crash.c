@@ -2,6 +2,7 @@
 #include "cluster/crash.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,6 +42,17 @@ static const char *const names[CFG_CRASH_POINTS] = {
     [CFG_CRASH_WITNESS_PROMOTED] = "witness-promoted",
     [CFG_CRASH_WITNESS_REMOVED] = "witness-removed",
     [CFG_CRASH_WITNESS_FORGOTTEN] = "witness-forgotten",
+    [CFG_CRASH_ENTER_ASKS] = "enter-asks",
+    [CFG_CRASH_ENTER_ANSWERED] = "enter-answered",
+    [CFG_CRASH_ENTER_FILES] = "enter-files",
+    [CFG_CRASH_ENTER_COMPLETE] = "enter-complete",
+    [CFG_CRASH_TAKE_EMPTIED] = "take-emptied",
+    [CFG_CRASH_TAKE_COPIED] = "take-copied",
+    [CFG_CRASH_TAKE_DECIDED] = "take-decided",
+    [CFG_CRASH_TAKE_DONE] = "take-done",
+    [CFG_CRASH_RENEW_CA] = "renew-ca",
+    [CFG_CRASH_RENEW_CERTIFICATE] = "renew-certificate",
+    [CFG_CRASH_QUIT_DECIDED] = "quit-decided",
 };
 
 const char *cfg_crash_point_to_text(enum cfg_crash_point point)
@@ -48,6 +60,11 @@ const char *cfg_crash_point_to_text(enum cfg_crash_point point)
     atl_assert(point < CFG_CRASH_POINTS);
     atl_assert(names[point] != NULL);
     return names[point];
+}
+
+const char *cfg_crash_file(void)
+{
+    return getenv("ATOLL_CRASH_FILE");
 }
 
 void cfg_crash_at(const struct cfg_place *place, enum cfg_crash_point point)

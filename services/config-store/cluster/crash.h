@@ -3,7 +3,8 @@
  * Tests end the process at each of them and do the same again.
  *
  * It does nothing unless the environment has ATOLL_CRASH_FILE, which only the supervisor can set: the name of
- * a file in config-store's folder. When that holds the point's name it is removed, and the process is killed.
+ * a file in config-store's folder, or the witness's. When that holds the point's name it is removed, and the
+ * process is killed.
  */
 #ifndef CFG_CLUSTER_CRASH_H
 #define CFG_CLUSTER_CRASH_H
@@ -51,9 +52,25 @@ enum cfg_crash_point {
     CFG_CRASH_WITNESS_PROMOTED,
     CFG_CRASH_WITNESS_REMOVED,
     CFG_CRASH_WITNESS_FORGOTTEN,
+    /* the same on the witness's own machine: `join` */
+    CFG_CRASH_ENTER_ASKS,
+    CFG_CRASH_ENTER_ANSWERED,
+    CFG_CRASH_ENTER_FILES,
+    CFG_CRASH_ENTER_COMPLETE,
+    /* `serve`: what `join` left is taken, certificates change, it is taken out */
+    CFG_CRASH_TAKE_EMPTIED,
+    CFG_CRASH_TAKE_COPIED,
+    CFG_CRASH_TAKE_DECIDED,
+    CFG_CRASH_TAKE_DONE,
+    CFG_CRASH_RENEW_CA,
+    CFG_CRASH_RENEW_CERTIFICATE,
+    CFG_CRASH_QUIT_DECIDED,
     CFG_CRASH_POINTS,
 };
 const char *cfg_crash_point_to_text(enum cfg_crash_point point);
+
+/* What the environment says; NULL: nothing is armed, as always but in tests. */
+const char *cfg_crash_file(void);
 
 /* Ends the process if it is armed for this point. */
 void cfg_crash_at(const struct cfg_place *place, enum cfg_crash_point point);

@@ -13,6 +13,7 @@
 struct joining {
     struct cfg_cluster *cluster;
     const char *path;
+    struct cfg_compare unchanged; /* the record as it was read: another try may have made another one since */
     const char *node;
     Atoll__Cluster__V1__Joining *record;
 };
@@ -29,8 +30,7 @@ static void settle(struct joining *joining, bool is_in)
 {
     struct cfg_cluster *cluster = joining->cluster;
     struct atl_arena *arena = &cluster->arena;
-    struct cfg_compare compares[2] = {cfg_cluster_unchanged(cluster, joining->path),
-                                      cfg_cluster_unchanged(cluster, CFG_COROSYNC_CONF)};
+    struct cfg_compare compares[2] = {joining->unchanged, cfg_cluster_unchanged(cluster, CFG_COROSYNC_CONF)};
     struct cfg_op ops[4];
     struct cfg_txn txn = {.compares = compares, .compare_count = 2, .ops = ops};
     ops[txn.op_count++] = (struct cfg_op){.kind = CFG_DELETE, .path = joining->path};
@@ -125,6 +125,7 @@ static struct joining *next_joining(struct cfg_cluster *cluster, int64_t now)
         struct joining *joining = atl_arena_new(&cluster->arena, struct joining);
         joining->cluster = cluster;
         joining->path = atl_arena_strdup(&cluster->arena, file->path);
+        joining->unchanged = cfg_cluster_unchanged(cluster, joining->path);
         joining->node = joining->path + length;
         joining->record = record;
         return joining;

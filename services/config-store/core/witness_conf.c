@@ -20,6 +20,7 @@ enum atl_code cfg_witness_conf_read(const char *text, struct cfg_witness_conf *r
                  cfg_line_value(text, "phase", phase, sizeof phase) &&
                  cfg_line_value(text, "gateways", conf.gateways, sizeof conf.gateways) &&
                  atl_uint_from_text(generation, &conf.generation);
+    (void)cfg_line_value(text, "word", conf.word, sizeof conf.word); /* of later than the rest */
     for (enum cfg_rotation_phase i = CFG_ROTATION_SPREAD; i < CFG_ROTATION_PHASES; i++)
         if (strcmp(phase, cfg_rotation_phase_to_text(i)) == 0)
             conf.phase = i;
@@ -37,6 +38,8 @@ void cfg_witness_conf_write(const struct cfg_witness_conf *conf, struct atl_buf 
     atl_buf_printf(out, "cluster: %s\naddress: %s\ngeneration: %" PRIu64 "\nphase: %s\ngateways: %s\n",
                    conf->cluster, conf->address, conf->generation, cfg_rotation_phase_to_text(conf->phase),
                    conf->gateways);
+    if (conf->word[0] != '\0')
+        atl_buf_printf(out, "word: %s\n", conf->word);
 }
 
 enum atl_code cfg_witness_gateway(const struct cfg_witness_conf *conf, size_t i,

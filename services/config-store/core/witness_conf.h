@@ -16,6 +16,7 @@ struct cfg_witness_conf {
     uint64_t generation;
     enum cfg_rotation_phase phase;
     char gateways[CFG_GATEWAYS_SIZE]; /* ADDRESS:PORT/FINGERPRINT, with commas between */
+    char word[CFG_JOIN_ID + 1];       /* the name of the word it came in with, nothing secret; "": not kept */
 };
 /* Errors: ATL_E_INVALID. */
 ATL_MUST_CHECK enum atl_code cfg_witness_conf_read(const char *text, struct cfg_witness_conf *ret_conf,

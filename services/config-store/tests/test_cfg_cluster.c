@@ -70,7 +70,8 @@ static void witness_conf_is_read_as_it_was_written(void **state)
                                     .address = "10.0.0.9",
                                     .generation = 3,
                                     .phase = CFG_ROTATION_USE,
-                                    .gateways = "10.0.0.1:8006/" FINGERPRINT ",[fd00::2]:8006/" FINGERPRINT};
+                                    .gateways = "10.0.0.1:8006/" FINGERPRINT ",[fd00::2]:8006/" FINGERPRINT,
+                                    .word = "0011aabb"};
     struct cfg_witness_conf read;
     struct cfg_gateway gateway;
     struct atl_buf text ATL_BUF_AT_EXIT = {0};
@@ -79,6 +80,7 @@ static void witness_conf_is_read_as_it_was_written(void **state)
     assert_string_equal(read.cluster, conf.cluster);
     assert_string_equal(read.address, conf.address);
     assert_string_equal(read.gateways, conf.gateways);
+    assert_string_equal(read.word, conf.word);
     assert_int_equal(read.generation, 3);
     assert_int_equal(read.phase, CFG_ROTATION_USE);
     assert_int_equal(cfg_witness_gateway(&read, 5, &gateway, NULL), ATL_OK); /* round and round */
@@ -86,6 +88,11 @@ static void witness_conf_is_read_as_it_was_written(void **state)
     assert_string_equal(gateway.fingerprint, FINGERPRINT);
     assert_int_equal(cfg_witness_gateway(&read, 0, &gateway, NULL), ATL_OK);
     assert_string_equal(gateway.endpoint, "10.0.0.1:8006");
+    atl_buf_reset(&text);
+    conf.word[0] = '\0'; /* as those that were written before there was such a line */
+    cfg_witness_conf_write(&conf, &text);
+    assert_int_equal(cfg_witness_conf_read(text.data, &read, NULL), ATL_OK);
+    assert_string_equal(read.word, "");
 }
 
 static void half_a_witness_conf_is_refused(void **state)

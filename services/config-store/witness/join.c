@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cluster/ask.h"
+#include "cluster/crash.h"
 #include "cluster/peer.h"
 #include "cluster/pki.h"
 #include "witness/witness.h"
@@ -18,6 +19,7 @@
 enum { PAUSE_US = 200000 };
 
 struct joining {
+    struct cfg_place whole; /* DIR */
     struct cfg_place place; /* DIR/next */
     const struct witness_options *options;
     struct cfg_join_token word;
@@ -26,10 +28,11 @@ struct joining {
 
 static enum atl_code make_folders(const struct joining *joining, struct atl_error *err)
 {
-    const struct cfg_place whole = {.dir = joining->options->state_dir};
-    if (mkdir(whole.dir, 0700) != 0 && errno != EEXIST)
-        return atl_fail(err, ATL_E_IO, NULL, "cannot make '%s': %s", whole.dir, strerror(errno));
-    enum atl_code code = cfg_place_empty(&whole, "next", err); /* what an earlier try left */
+    const struct cfg_place *whole = &joining->whole;
+    if (mkdir(whole->dir, 0700) != 0 && errno != EEXIST)
+        return atl_fail(err, ATL_E_IO, NULL, "cannot make '%s': %s", whole->dir, strerror(errno));
+    cfg_place_remove(&joining->place, WITNESS_CONF);          /* `serve` takes nothing that is going */
+    enum atl_code code = cfg_place_empty(whole, "next", err); /* what an earlier try left */
     return code == ATL_OK ? cfg_place_empty(&joining->place, "etcd", err) : code;
 }
 
@@ -87,6 +90,7 @@ static enum atl_code take_conf(struct joining *joining, struct json_object *data
     conf->phase = CFG_ROTATION_DROP;
     (void)snprintf(conf->gateways, sizeof conf->gateways, "%s/%s", joining->word.endpoint,
                    joining->word.fingerprint);
+    (void)snprintf(conf->word, sizeof conf->word, "%.*s", CFG_JOIN_ID, joining->word.secret);
     return ATL_OK;
 }
 
@@ -117,8 +121,11 @@ static enum atl_code take(struct joining *joining, struct json_object *data, str
         code = write_yml(joining, data, err);
     if (code != ATL_OK)
         return code;
+    cfg_crash_at(&joining->whole, CFG_CRASH_ENTER_FILES);
     cfg_witness_conf_write(&joining->conf, &text);
-    return cfg_place_write(&joining->place, WITNESS_CONF, &text, err);
+    code = cfg_place_write(&joining->place, WITNESS_CONF, &text, err);
+    cfg_crash_at(&joining->whole, CFG_CRASH_ENTER_COMPLETE);
+    return code;
 }
 
 static enum atl_code be_admitted(struct joining *joining, struct atl_error *err)
@@ -128,8 +135,10 @@ static enum atl_code be_admitted(struct joining *joining, struct atl_error *err)
     enum atl_code code = make_folders(joining, err);
     if (code == ATL_OK)
         code = cfg_pki_make_request(&joining->place, &csr, err);
+    cfg_crash_at(&joining->whole, CFG_CRASH_ENTER_ASKS);
     if (code == ATL_OK)
         code = ask(joining, csr.data, &data, err);
+    cfg_crash_at(&joining->whole, CFG_CRASH_ENTER_ANSWERED);
     if (code == ATL_OK)
         code = take(joining, data, err);
     json_object_put(data);
@@ -138,27 +147,49 @@ static enum atl_code be_admitted(struct joining *joining, struct atl_error *err)
 
 /* --- waiting --- */
 
-static enum atl_code wait_for_vote(const struct joining *joining, struct atl_error *err)
+static bool has_conf(const struct cfg_place *place)
 {
-    const struct cfg_place place = {.dir = joining->options->state_dir};
-    char *next ATL_FREE_AT_EXIT = atl_format("%s/%s", joining->place.dir, WITNESS_CONF);
+    char *path ATL_FREE_AT_EXIT = atl_format("%s/" WITNESS_CONF, place->dir);
+    return access(path, F_OK) == 0;
+}
+
+static bool is_out(void *user)
+{
+    const struct joining *joining = user;
+    return !has_conf(&joining->whole);
+}
+
+static enum atl_code taken_out(struct atl_error *err)
+{
+    return atl_fail(err, ATL_E_ABSENT, NULL, "the nodes have taken it out again: make another word");
+}
+
+/* Errors: ATL_E_ABSENT the nodes have taken it out again, and `serve` has ended it. */
+static enum atl_code wait_for_vote(struct joining *joining, struct atl_error *err)
+{
     struct atl_buf endpoint ATL_BUF_AT_EXIT = {0};
     struct atl_grpc *channel = NULL;
     atl_ns deadline = atl_clock_monotonic() + TAKEN_LIMIT;
-    while (access(next, F_OK) == 0 && atl_clock_monotonic() < deadline)
+    while (has_conf(&joining->place) && atl_clock_monotonic() < deadline)
         (void)usleep(PAUSE_US);
-    if (access(next, F_OK) == 0)
+    if (has_conf(&joining->place))
         return atl_fail(err, ATL_E_DEADLINE, NULL,
                         "admitted, but 'atoll-witness serve' does not run on '%s': start it within a minute",
-                        place.dir);
+                        joining->whole.dir);
+    if (is_out(joining))
+        return taken_out(err);
     struct atl_loop *loop = atl_loop_new();
     cfg_endpoint_write(joining->conf.address, CFG_ETCD_CLIENT_PORT, &endpoint);
     enum cfg_etcd_state state = CFG_ETCD_SILENT;
-    enum atl_code code = cfg_ask_channel(&place, endpoint.data, loop, &channel, err);
+    enum atl_code code = cfg_ask_channel(&joining->whole, endpoint.data, loop, &channel, err);
     if (code == ATL_OK)
-        state = cfg_ask_wait(channel, &(const struct cfg_ask_wait){.loop = loop, .timeout = VOTE_LIMIT});
+        state = cfg_ask_wait(channel,
+                             &(const struct cfg_ask_wait){
+                                 .loop = loop, .timeout = VOTE_LIMIT, .stopped = is_out, .user = joining});
     atl_grpc_free(&channel);
     atl_loop_free(loop);
+    if (state != CFG_ETCD_SERVING && is_out(joining))
+        return taken_out(err);
     if (code == ATL_OK && state != CFG_ETCD_SERVING)
         code = atl_fail(
             err, ATL_E_DEADLINE, NULL,
@@ -166,15 +197,39 @@ static enum atl_code wait_for_vote(const struct joining *joining, struct atl_err
     return code;
 }
 
+/* An earlier try with this word came as far as there is to come here: `serve` has it, or will. */
+static bool goes_on(struct joining *joining)
+{
+    const struct cfg_place *const places[] = {&joining->place, &joining->whole}; /* `serve` copies first */
+    for (size_t i = 0; i < ATL_COUNT(places); i++) {
+        struct atl_buf text ATL_BUF_AT_EXIT = {0};
+        if (cfg_place_read(places[i], WITNESS_CONF, &text, NULL) == ATL_OK && text.data != NULL &&
+            cfg_witness_conf_read(text.data, &joining->conf, NULL) == ATL_OK &&
+            joining->conf.word[0] != '\0' &&
+            strncmp(joining->conf.word, joining->word.secret, CFG_JOIN_ID) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum atl_code begin_anew(struct joining *joining, struct atl_error *err)
+{
+    enum atl_code code = be_admitted(joining, err);
+    return code == ATL_OK ? wait_for_vote(joining, err) : code;
+}
+
 enum atl_code witness_join(const struct witness_options *options, const char *word, struct atl_error *err)
 {
     char *dir ATL_FREE_AT_EXIT = atl_format("%s/next", options->state_dir);
-    struct joining joining = {.place = {.dir = dir}, .options = options};
+    struct joining joining = {.whole = {.dir = options->state_dir, .crash_file = options->crash_file},
+                              .place = {.dir = dir},
+                              .options = options};
     enum atl_code code = cfg_join_token_read(word, &joining.word, err);
-    if (code == ATL_OK)
-        code = be_admitted(&joining, err);
-    if (code == ATL_OK)
+    bool earlier = code == ATL_OK && goes_on(&joining);
+    if (earlier)
         code = wait_for_vote(&joining, err);
+    if (earlier ? code == ATL_E_ABSENT : code == ATL_OK)
+        code = begin_anew(&joining, err);
     if (code == ATL_OK)
         (void)printf("this machine is the witness of cluster '%s'\n", joining.conf.cluster);
     return code;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cluster/crash.h"
 #include "witness/witness.h"
 
 static const char usage[] =
@@ -38,7 +39,8 @@ static int refuse(void)
 int main(int argc, char **argv)
 {
     char *launcher ATL_FREE_AT_EXIT = beside("atoll-qdevice");
-    struct witness_options options = {.state_dir = "/var/lib/atoll-witness", .launcher = launcher};
+    struct witness_options options = {
+        .state_dir = "/var/lib/atoll-witness", .launcher = launcher, .crash_file = cfg_crash_file()};
     struct atl_error error = {0};
     int at = 1;
     for (; at + 1 < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {

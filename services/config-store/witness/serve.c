@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cluster/ask.h"
+#include "cluster/crash.h"
 #include "cluster/peer.h"
 #include "cluster/pki.h"
 #include "io/log.h"
@@ -109,7 +110,8 @@ static enum atl_code copy(const struct cfg_place *from, const struct cfg_place *
     return code;
 }
 
-/* Cut off in the middle it is done again from the beginning: DIR/next goes last. */
+/* Cut off in the middle it is done again from the beginning: DIR/next goes last, and of that the file that
+ * says that it is whole goes first. */
 static enum atl_code take_next(struct serving *serving, const struct cfg_place *next, struct atl_error *err)
 {
     static const char *const files[] = {"etcd/node.key", "etcd/node.pem", "etcd/ca.pem", CFG_ETCD_YML,
@@ -119,9 +121,34 @@ static enum atl_code take_next(struct serving *serving, const struct cfg_place *
     serving->has_conf = false;
     serving->changing = false;
     enum atl_code code = cfg_place_empty(&serving->place, "etcd", err);
+    cfg_crash_at(&serving->place, CFG_CRASH_TAKE_EMPTIED);
     for (size_t i = 0; i < ATL_COUNT(files) && code == ATL_OK; i++)
         code = copy(next, &serving->place, files[i], err);
-    return code == ATL_OK ? cfg_place_empty(&serving->place, "next", err) : code;
+    if (code != ATL_OK)
+        return code;
+    cfg_crash_at(&serving->place, CFG_CRASH_TAKE_COPIED);
+    cfg_place_remove(next, WITNESS_CONF);
+    cfg_crash_at(&serving->place, CFG_CRASH_TAKE_DECIDED);
+    code = cfg_place_empty(&serving->place, "next", err);
+    cfg_crash_at(&serving->place, CFG_CRASH_TAKE_DONE);
+    return code;
+}
+
+/* Cut off after that file went: the rest of DIR/next goes, unless it is what another `join` is making. */
+static enum atl_code clear_taken(const struct serving *serving, struct atl_error *err)
+{
+    struct atl_buf ours ATL_BUF_AT_EXIT = {0};
+    struct atl_buf left ATL_BUF_AT_EXIT = {0};
+    char *conf ATL_FREE_AT_EXIT = atl_format("%s/next/" WITNESS_CONF, serving->place.dir);
+    bool taken = access(conf, F_OK) != 0 &&
+                 cfg_place_read(&serving->place, "etcd/node.key", &ours, NULL) == ATL_OK &&
+                 cfg_place_read(&serving->place, "next/etcd/node.key", &left, NULL) == ATL_OK &&
+                 ours.length == left.length && memcmp(ours.data, left.data, ours.length) == 0;
+    if (ours.data != NULL)
+        explicit_bzero(ours.data, ours.capacity);
+    if (left.data != NULL)
+        explicit_bzero(left.data, left.capacity);
+    return taken ? cfg_place_empty(&serving->place, "next", err) : ATL_OK;
 }
 
 static enum atl_code look_for_next(struct serving *serving, struct atl_error *err)
@@ -155,6 +182,12 @@ static enum atl_code keep(struct serving *serving, struct atl_error *err)
     return cfg_place_write(&serving->place, WITNESS_CONF, &text, err);
 }
 
+static enum atl_code wipe(const struct serving *serving, struct atl_error *err)
+{
+    enum atl_code code = cfg_place_empty(&serving->place, "etcd", err);
+    return code == ATL_OK ? cfg_place_empty(&serving->place, "qnetd", err) : code;
+}
+
 /* --- certificates --- */
 
 static enum atl_code go(struct serving *serving, struct atl_error *err)
@@ -163,10 +196,10 @@ static enum atl_code go(struct serving *serving, struct atl_error *err)
     end(&serving->etcd);
     end(&serving->qnetd);
     cfg_place_remove(&serving->place, WITNESS_CONF);
+    cfg_crash_at(&serving->place, CFG_CRASH_QUIT_DECIDED);
     serving->has_conf = false;
     serving->changing = false;
-    enum atl_code code = cfg_place_empty(&serving->place, "etcd", err);
-    return code == ATL_OK ? cfg_place_empty(&serving->place, "qnetd", err) : code;
+    return wipe(serving, err);
 }
 
 static enum atl_code write_text(struct serving *serving, const char *file, const char *content,
@@ -191,10 +224,12 @@ static enum atl_code take_certificates(struct serving *serving, struct json_obje
     if (number <= CFG_ROTATION_DONE || number >= CFG_ROTATION_PHASES)
         return atl_fail(err, ATL_E_STATE, NULL, "the answer names no phase");
     enum atl_code code = write_text(serving, "etcd/ca.pem", ca, err);
+    cfg_crash_at(&serving->place, CFG_CRASH_RENEW_CA);
     if (code == ATL_OK)
         code = write_text(serving, "etcd/node.pem", certificate, err);
     if (code != ATL_OK)
         return code;
+    cfg_crash_at(&serving->place, CFG_CRASH_RENEW_CERTIFICATE);
     end(&serving->etcd);
     end(&serving->qnetd);
     serving->changing = true;
@@ -355,10 +390,13 @@ static void set_programs(struct serving *serving)
 static enum atl_code make_folders(const struct serving *serving, struct atl_error *err)
 {
     const char *const folders[] = {serving->place.dir, serving->etcd_dir, serving->qnetd_dir};
+    char *conf ATL_FREE_AT_EXIT = atl_format("%s/" WITNESS_CONF, serving->place.dir);
     for (size_t i = 0; i < ATL_COUNT(folders); i++)
         if (mkdir(folders[i], 0700) != 0 && errno != EEXIST)
             return atl_fail(err, ATL_E_IO, NULL, "cannot make '%s': %s", folders[i], strerror(errno));
-    return ATL_OK;
+    if (access(conf, F_OK) != 0 && errno == ENOENT)
+        return wipe(serving, err); /* it was cut off when it had been taken out */
+    return clear_taken(serving, err);
 }
 
 enum atl_code witness_serve(const struct witness_options *options, struct atl_error *err)
@@ -367,7 +405,7 @@ enum atl_code witness_serve(const struct witness_options *options, struct atl_er
     char *qnetd_dir ATL_FREE_AT_EXIT = atl_format("%s/qnetd", options->state_dir);
     char *yml ATL_FREE_AT_EXIT = atl_format("%s/etcd.yml", etcd_dir);
     struct serving serving = {.options = options,
-                              .place = {.dir = options->state_dir},
+                              .place = {.dir = options->state_dir, .crash_file = options->crash_file},
                               .etcd_yml = yml,
                               .etcd_dir = etcd_dir,
                               .qnetd_dir = qnetd_dir};

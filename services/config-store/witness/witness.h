@@ -13,10 +13,12 @@
 
 struct witness_options {
     const char *state_dir;
-    const char *launcher; /* makes a database of certificates and becomes corosync-qnetd */
+    const char *crash_file; /* for tests (cluster/crash.h); NULL: always */
+    const char *launcher;   /* makes a database of certificates and becomes corosync-qnetd */
 };
 
-/* word: as AddWitness made it. Waits until the etcd that `serve` starts has a vote.
+/* word: as AddWitness made it. Waits until the etcd that `serve` starts has a vote. The same word again goes
+ * on with what an earlier try came to.
  * Errors: ATL_E_INVALID the word; ATL_E_UNAVAILABLE, ATL_E_STATE of the node that is asked; ATL_E_DEADLINE;
  * ATL_E_IO. */
 ATL_MUST_CHECK enum atl_code witness_join(const struct witness_options *options, const char *word,
