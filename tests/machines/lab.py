@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 import cleanup  # noqa: E402
 import envfile  # noqa: E402
 import guests  # noqa: E402
-from rest import ApiError, Rest  # noqa: E402,F401
+from rest import ApiError, Rest, TaskError  # noqa: E402,F401
 from supervisor import wait_until  # noqa: E402
 
 ADMIN = "admin@pve"
