@@ -31,8 +31,8 @@ static enum atl_code find_caller(struct handing *handing, const char *node, stru
     return ATL_OK;
 }
 
-/* Which ones: those that were asked for, and nothing of a change that is half done to those who do not take
- * part in it. */
+/* Which ones: those that were asked for. Who does not know what to ask for has been cut off: those that all
+ * use by now, since nothing else lets its etcd back to ours. */
 static enum atl_code choose(struct handing *handing, uint64_t *ret_generation, struct atl_error *err)
 {
     struct cfg_rotation now;
@@ -40,7 +40,7 @@ static enum atl_code choose(struct handing *handing, uint64_t *ret_generation, s
     cfg_rotation_read(handing->cluster, handing->arena, &now);
     uint64_t wanted = handing->wish->has_generation ? handing->wish->generation : now.generation;
     handing->next = ours != wanted;
-    if ((!handing->wish->has_generation && now.phase != CFG_ROTATION_DONE) ||
+    if ((!handing->wish->has_generation && !cfg_rotation_is_settled(now.phase)) ||
         (handing->next && !cfg_secrets_prepared(&handing->cluster->place, wanted)))
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "the secrets are being changed - try again");
     *ret_generation = wanted;

@@ -388,8 +388,8 @@ static enum atl_code qdevice_anew(const struct cfg_cluster *cluster, struct atl_
 static_assert(CFG_CRASH_ROTATE_DROPPED - CFG_CRASH_ROTATE_SPREAD == CFG_ROTATION_DROP - CFG_ROTATION_SPREAD,
               "a point for each phase");
 
-static void carry_out(struct cfg_rotate *rotate, const struct cfg_rotation *now, bool applied,
-                      struct atl_arena *arena)
+static void carry_out(struct cfg_rotate *rotate, const struct cfg_rotation *now,
+                      const struct cfg_rotation_act *part, struct atl_arena *arena)
 {
     struct cfg_cluster *cluster = rotate->cluster;
     struct atl_error error = {0};
@@ -397,6 +397,8 @@ static void carry_out(struct cfg_rotate *rotate, const struct cfg_rotation *now,
         tell(rotate, now, arena);
         return;
     }
+    bool applied = part->kind == CFG_ROTATE_TELL;
+    bool anew = part->anew || (applied && now->phase != CFG_ROTATION_USE);
     enum atl_code code = applied ? ATL_OK : cfg_secrets_apply(&cluster->place, now->phase, &error);
     cfg_crash_at(&cluster->place,
                  (enum cfg_crash_point)(CFG_CRASH_ROTATE_SPREAD + now->phase - CFG_ROTATION_SPREAD));
@@ -406,11 +408,11 @@ static void carry_out(struct cfg_rotate *rotate, const struct cfg_rotation *now,
         cfg_cluster_reload(cluster);
     if (code == ATL_OK && now->phase != CFG_ROTATION_SPREAD)
         code = qdevice_anew(cluster, &error);
-    if (code == ATL_OK && now->phase != CFG_ROTATION_USE)
+    if (code == ATL_OK && anew)
         code = etcd_anew(rotate, now, &error);
     if (code != ATL_OK)
         not_done(rotate, "the secrets cannot be changed here", &error);
-    else if (now->phase == CFG_ROTATION_USE)
+    else if (!anew)
         tell(rotate, now, arena);
 }
 
@@ -590,7 +592,7 @@ static void act(struct cfg_rotate *rotate, const struct cfg_rotation_view *view,
         break;
     case CFG_ROTATE_CARRY_OUT:
     case CFG_ROTATE_TELL:
-        carry_out(rotate, now, next->kind == CFG_ROTATE_TELL, arena);
+        carry_out(rotate, now, next, arena);
         break;
     case CFG_ROTATE_ADVANCE:
         advance(rotate, now, next->phase, arena);

@@ -86,7 +86,9 @@ static struct cfg_rotation_act own_part(const struct cfg_rotation_view *view)
         return get_secrets(view);
     if (rotation->phase != CFG_ROTATION_USE && !is_our_turn(view))
         return (struct cfg_rotation_act){.kind = CFG_ROTATE_NOTHING};
-    return (struct cfg_rotation_act){.kind = CFG_ROTATE_CARRY_OUT, .phase = rotation->phase};
+    const struct cfg_rotation_node *self = find(view, view->self);
+    bool anew = rotation->phase != CFG_ROTATION_USE || self->generation != rotation->generation;
+    return (struct cfg_rotation_act){.kind = CFG_ROTATE_CARRY_OUT, .phase = rotation->phase, .anew = anew};
 }
 
 struct cfg_rotation_act cfg_rotation_next(const struct cfg_rotation_view *view)
@@ -119,6 +121,11 @@ bool cfg_rotation_is_witness_turn(const struct cfg_rotation_view *view)
         if (!view->nodes[i].witness && view->nodes[i].online && !has_done(view, &view->nodes[i]))
             return false;
     return true;
+}
+
+bool cfg_rotation_is_settled(enum cfg_rotation_phase phase)
+{
+    return phase != CFG_ROTATION_SPREAD;
 }
 
 bool cfg_keeps_authority(const struct cfg_corosync *conf, const char *node)

@@ -10,8 +10,8 @@
  *   USE     everybody uses the new ones, and still believes the old ones
  *   DROP    nobody believes the old ones any more
  *
- * Whoever is not online meanwhile gets the new ones when he comes back, over the bus, whose keys are each
- * node's own.
+ * Whoever is not online meanwhile, or whose member of etcd the others do not believe any more, gets the new
+ * ones over the bus, whose keys are each node's own, as soon as all others use them.
  */
 #ifndef CFG_CORE_ROTATION_H
 #define CFG_CORE_ROTATION_H
@@ -67,15 +67,20 @@ struct cfg_rotation_act {
     enum cfg_rotation_kind kind;
     const char *node;              /* FETCH */
     enum cfg_rotation_phase phase; /* CARRY_OUT, TELL, ADVANCE */
+    bool anew; /* CARRY_OUT: our member of etcd begins anew, since what it believes is read at its start */
 };
 
 /*
  * What we do next. Parts that make a member of etcd begin anew (SPREAD and DROP) are carried out one node
- * after the other. The first node that is online is the one that advances.
+ * after the other, and USE too by who missed SPREAD: its member believes the old authority alone. The first
+ * node that is online is the one that advances.
  */
 struct cfg_rotation_act cfg_rotation_next(const struct cfg_rotation_view *view);
 
 enum { CFG_KEEPERS = 3 };
+/* May a node that was cut off have secrets of this generation for good? Not while it may still begin anew. */
+bool cfg_rotation_is_settled(enum cfg_rotation_phase phase);
+
 /* Does the node keep the key of the cluster's authority? The first three of the list do, so that the loss of
  * one of them is none of the key. */
 bool cfg_keeps_authority(const struct cfg_corosync *conf, const char *node);

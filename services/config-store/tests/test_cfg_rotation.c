@@ -57,6 +57,31 @@ static void parts_that_end_a_member_are_carried_out_in_turn(void **state)
     expect(CFG_ROTATE_CARRY_OUT);
 }
 
+static void who_missed_the_first_part_begins_anew_with_the_second(void **state)
+{
+    (void)state;
+    static const struct {
+        enum cfg_rotation_phase phase;
+        uint64_t told; /* the generation of our last word */
+        bool anew;
+    } rows[] = {{CFG_ROTATION_SPREAD, 0, true},
+                {CFG_ROTATION_USE, 1, false},
+                {CFG_ROTATION_USE, 0, true},
+                {CFG_ROTATION_DROP, 1, true}};
+    view.prepared = true;
+    for (size_t i = 0; i < ATL_COUNT(rows); i++) {
+        view.rotation.phase = rows[i].phase;
+        nodes[0].generation = rows[i].told;
+        nodes[0].phase = rows[i].told == 1 ? rows[i].phase - 1 : CFG_ROTATION_DROP;
+        struct cfg_rotation_act act = cfg_rotation_next(&view);
+        assert_int_equal(act.kind, CFG_ROTATE_CARRY_OUT);
+        assert_int_equal(act.anew, rows[i].anew);
+    }
+    assert_false(cfg_rotation_is_settled(CFG_ROTATION_SPREAD));
+    assert_true(cfg_rotation_is_settled(CFG_ROTATION_USE));
+    assert_true(cfg_rotation_is_settled(CFG_ROTATION_DONE));
+}
+
 static void the_first_who_is_online_advances_when_all_are_done(void **state)
 {
     (void)state;
@@ -142,6 +167,7 @@ static void the_witness_is_waited_for_and_gives_nothing(void **state)
 struct machine {
     uint64_t uses, believes; /* generations: written with; the oldest that is believed */
     uint64_t prepared;
+    uint64_t written, read; /* the newest that is believed: on the disk, and by our member since its start */
     bool on;
     bool woke; /* in this phase: the others could not know */
 };
@@ -150,13 +176,27 @@ static struct machine machines[NODES];
 static struct cfg_rotation cluster;
 static struct cfg_rotation_node told[NODES];
 
-/* Whoever uses what the others do not believe any more is not seen by them. */
+/* Whoever uses what most of the others do not believe any more is not seen by them. */
 static bool is_seen(size_t i)
 {
+    size_t by = 0;
     for (size_t k = 0; k < NODES; k++)
-        if (machines[k].on && machines[k].believes > machines[i].uses)
-            return false;
-    return machines[i].on;
+        by += machines[k].on && machines[k].believes <= machines[i].uses;
+    return machines[i].on && by > NODES / 2;
+}
+
+static bool trusts(const struct machine *one, const struct machine *other)
+{
+    return one->believes <= other->uses && other->uses <= one->read;
+}
+
+/* Is our member of etcd one of a majority? */
+static bool is_linked(size_t i)
+{
+    size_t to = 0;
+    for (size_t k = 0; k < NODES; k++)
+        to += machines[k].on && trusts(&machines[i], &machines[k]) && trusts(&machines[k], &machines[i]);
+    return to > NODES / 2;
 }
 
 static struct cfg_rotation_view view_of(size_t i)
@@ -172,7 +212,7 @@ static struct cfg_rotation_view view_of(size_t i)
                                       .prepared = machine->prepared == cluster.generation};
 }
 
-static void carry_out(size_t i, enum cfg_rotation_phase phase)
+static void carry_out(size_t i, enum cfg_rotation_phase phase, bool anew)
 {
     for (size_t k = 0; k < NODES; k++) { /* nobody who kept up is cut off */
         bool kept_up = is_seen(k) && !machines[k].woke;
@@ -183,6 +223,9 @@ static void carry_out(size_t i, enum cfg_rotation_phase phase)
         machines[i].uses = cluster.generation;
     if (phase == CFG_ROTATION_DROP)
         machines[i].believes = cluster.generation;
+    machines[i].written = cluster.generation;
+    if (anew)
+        machines[i].read = machines[i].written;
     told[i].generation = cluster.generation;
     told[i].phase = phase;
 }
@@ -196,13 +239,15 @@ static void begin_phase(struct cfg_rotation next)
 
 static void catch_up(size_t i)
 {
-    if (cluster.phase == CFG_ROTATION_DONE)
-        machines[i].uses = machines[i].believes = machines[i].prepared = cluster.generation;
+    struct machine *machine = &machines[i];
+    if (cfg_rotation_is_settled(cluster.phase))
+        machine->uses = machine->believes = machine->prepared = machine->written = machine->read =
+            cluster.generation;
 }
 
 static void act_once(size_t i)
 {
-    if (!is_seen(i)) {
+    if (!is_seen(i) || !is_linked(i)) {
         catch_up(i);
         return;
     }
@@ -215,7 +260,7 @@ static void act_once(size_t i)
         break;
     case CFG_ROTATE_CARRY_OUT:
     case CFG_ROTATE_TELL:
-        carry_out(i, act.phase);
+        carry_out(i, act.phase, act.anew || act.kind == CFG_ROTATE_TELL);
         break;
     case CFG_ROTATE_ADVANCE:
         begin_phase((struct cfg_rotation){cluster.generation, act.phase, cluster.by});
@@ -245,6 +290,7 @@ static void power(size_t i)
             return;
     machines[i].on = !machines[i].on;
     machines[i].woke = true;
+    machines[i].read = machines[i].written;
 }
 
 static void whatever_happens_all_end_with_the_same(void **state)
@@ -265,7 +311,13 @@ static void whatever_happens_all_end_with_the_same(void **state)
                 act_once(i);
         }
         for (size_t i = 0; i < NODES; i++)
-            machines[i].on = true;
+            if (!machines[i].on)
+                machines[i] = (struct machine){.on = true,
+                                               .uses = machines[i].uses,
+                                               .believes = machines[i].believes,
+                                               .prepared = machines[i].prepared,
+                                               .written = machines[i].written,
+                                               .read = machines[i].written};
         for (size_t step = 0; step < STEPS_MAX; step++)
             act_once(step % NODES);
         assert_int_equal(cluster.phase, CFG_ROTATION_DONE);
@@ -331,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_begins_makes_and_the_others_fetch_from_him),
         cmocka_unit_test(parts_that_end_a_member_are_carried_out_in_turn),
+        cmocka_unit_test(who_missed_the_first_part_begins_anew_with_the_second),
         cmocka_unit_test(the_first_who_is_online_advances_when_all_are_done),
         cmocka_unit_test(another_takes_over_while_nobody_uses_the_new_ones),
         cmocka_unit_test(who_was_away_catches_up_and_who_did_it_tells),
