@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """A cluster of machines with systemd, as packages make it: guests move between kernels, a node is removed and all secrets
-change, the machine that is free then is a witness, and after it the host of a gateway. Tests run in the order of their names."""
+change, the machine that is free then is a witness, and after it the host of a gateway.
+Tests run in the order of their names."""
 import json
 import os
 import sys
