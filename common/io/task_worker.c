@@ -17,6 +17,7 @@
 enum { LOCK_FD = 3, STOP_SECONDS = 10, SPEC_MAX = ATL_BUS_MESSAGE_MAX };
 #define PROGRESS_EVERY (200 * ATL_MS)
 #define LOOK_FOR_STOP  (100 * ATL_MS)
+#define NODE_PATIENCE  (3 * ATL_SECOND) /* how long another node is tried that nothing is heard of */
 
 struct atl_task {
     const char *dir;
@@ -185,6 +186,7 @@ struct waiting {
     struct atl_error *err;
     enum atl_code code;
     bool done;
+    bool sent; /* it may have been executed */
 };
 
 static void answered(const struct atl_reply *reply, void *user)
@@ -192,10 +194,25 @@ static void answered(const struct atl_reply *reply, void *user)
     struct waiting *waiting = user;
     waiting->done = true;
     waiting->code = reply->code;
+    waiting->sent = reply->sent;
     if (reply->code == ATL_OK) /* once more, into memory that outlives the callback */
         waiting->output = atl_unpack(waiting->rpc->output, reply->packed, reply->packed_size, waiting->arena);
     else if (waiting->err != NULL)
         *waiting->err = reply->error;
+}
+
+static enum atl_code call_once(struct atl_task *task, struct atl_bus *bus, const struct atl_task_call *wanted,
+                               struct waiting *waiting, struct atl_error *err)
+{
+    struct atl_call_options options = {
+        .deadline = wanted->deadline, .node = wanted->node, .task = task->info.upid};
+    struct atl_call *call = atl_bus_call(bus, wanted->rpc, wanted->input, &options, answered, waiting);
+    while (!waiting->done && (wanted->to_the_end || !atl_task_stopped(task)))
+        atl_loop_step(task->loop, LOOK_FOR_STOP);
+    if (waiting->done)
+        return waiting->code;
+    atl_call_cancel(call);
+    return atl_fail(err, ATL_E_CANCELLED, NULL, "the task was stopped");
 }
 
 enum atl_code atl_task_call_at(struct atl_task *task, const struct atl_task_call *wanted,
@@ -206,21 +223,20 @@ enum atl_code atl_task_call_at(struct atl_task *task, const struct atl_task_call
     enum atl_code code = atl_task_bus(task, &bus, err);
     if (code != ATL_OK)
         return code;
-    struct waiting waiting = {.arena = arena, .rpc = wanted->rpc, .err = err};
-    struct atl_call_options options = {
-        .deadline = wanted->deadline, .node = wanted->node, .task = task->info.upid};
-    struct atl_call *call = atl_bus_call(bus, wanted->rpc, wanted->input, &options, answered, &waiting);
-    while (!waiting.done && (wanted->to_the_end || !atl_task_stopped(task)))
+    struct waiting waiting;
+    atl_ns patient = atl_clock_monotonic() + (wanted->node != NULL ? NODE_PATIENCE : 0);
+    for (;;) { /* its bus is new: a node that is only busy may take longer to be connected than calls wait */
+        waiting = (struct waiting){.arena = arena, .rpc = wanted->rpc, .err = err};
+        code = call_once(task, bus, wanted, &waiting, err);
+        if (code != ATL_E_UNAVAILABLE || waiting.sent || atl_clock_monotonic() >= patient)
+            break;
         atl_loop_step(task->loop, LOOK_FOR_STOP);
-    if (!waiting.done) {
-        atl_call_cancel(call);
-        return atl_fail(err, ATL_E_CANCELLED, NULL, "the task was stopped");
     }
-    if (waiting.code == ATL_OK && waiting.output == NULL)
+    if (code == ATL_OK && waiting.output == NULL)
         return atl_fail(err, ATL_E_INTERNAL, NULL, "the answer of %s cannot be read", wanted->rpc->name);
-    if (waiting.code == ATL_OK)
+    if (code == ATL_OK)
         *ret_output = waiting.output;
-    return waiting.code;
+    return code;
 }
 
 enum atl_code atl_task_call(struct atl_task *task, const struct atl_rpc *rpc, const ProtobufCMessage *input,

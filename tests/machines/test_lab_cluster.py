@@ -9,6 +9,7 @@ import time
 import unittest
 
 from lab import UNITS, ApiError, Lab, TaskError, guests, wait_until
+from machine import Monitor
 
 VM, CT = 400, 401
 UP_S = 300
@@ -71,7 +72,7 @@ class LabCluster(unittest.TestCase):
             return None
 
     def move(self, path, **params):
-        """Again where nothing was begun: half a second may be too short for an emulated machine that is busy."""
+        """Again where nothing was begun: three seconds may be too short for an emulated machine that is busy."""
         rest = self.rest(self.one)
         for left in reversed(range(5)):
             try:
@@ -92,6 +93,10 @@ class LabCluster(unittest.TestCase):
             self.assertEqual(each.run("systemctl list-units --failed --no-legend --plain 'atoll*'").strip(), "")
 
     def test_2_guests_move_between_machines(self):
+        monitor = Monitor(self.three.path("qmp"))
+        self.addCleanup(monitor.close)
+        monitor.command("stop")  # two machines have enough to do
+        self.addCleanup(monitor.command, "cont")
         rest = self.rest(self.one)
         rest.post("/storage", storage="local", type="dir", path="/srv/local", content="images,rootdir,vztmpl,import")
         rest.post("/storage", storage="pool", type="dir", path="/pool", shared=1, content="images,rootdir,vztmpl")
