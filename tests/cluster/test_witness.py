@@ -92,8 +92,12 @@ class WitnessCase(Writes, unittest.TestCase):
         return self.testbed.atoll(which, *words, check=check)
 
     def add(self, which=1):
-        word = json.loads(self.atoll(which, "cluster", "witness", "add", self.witness.address).stdout)
-        return self.witness.join(word)
+        """The word may be refused for a moment when the nodes have just changed: etcd or corosync begins anew."""
+        def word():
+            done = self.atoll(which, "cluster", "witness", "add", self.witness.address, check=False)
+            self.assertTrue(done.returncode == 0 or NO_QUORUM in done.stderr, done.stderr)
+            return done.stdout
+        return self.witness.join(json.loads(wait_until(10, word, 0.3)))
 
     # --- it comes ---
 
