@@ -77,7 +77,8 @@ static struct cfg_rotation_act get_secrets(const struct cfg_rotation_view *view)
     return (struct cfg_rotation_act){.kind = CFG_ROTATE_FETCH, .node = node};
 }
 
-static struct cfg_rotation_act own_part(const struct cfg_rotation_view *view)
+static struct cfg_rotation_act own_part(const struct cfg_rotation_view *view,
+                                        const struct cfg_rotation_node *self)
 {
     const struct cfg_rotation *rotation = &view->rotation;
     if (view->generation == rotation->generation) /* done to the end, and cut off before it was told */
@@ -86,7 +87,6 @@ static struct cfg_rotation_act own_part(const struct cfg_rotation_view *view)
         return get_secrets(view);
     if (rotation->phase != CFG_ROTATION_USE && !is_our_turn(view))
         return (struct cfg_rotation_act){.kind = CFG_ROTATE_NOTHING};
-    const struct cfg_rotation_node *self = find(view, view->self);
     bool anew = rotation->phase != CFG_ROTATION_USE || self->generation != rotation->generation;
     return (struct cfg_rotation_act){.kind = CFG_ROTATE_CARRY_OUT, .phase = rotation->phase, .anew = anew};
 }
@@ -107,7 +107,7 @@ struct cfg_rotation_act cfg_rotation_next(const struct cfg_rotation_view *view)
     if (rotation->phase == CFG_ROTATION_SPREAD && (by == NULL || !by->online))
         return is_first_online(view) ? take_over : nothing;
     if (!has_done(view, self))
-        return own_part(view);
+        return own_part(view, self);
     if (!is_first_online(view) || !all_have_done(view))
         return nothing;
     return (struct cfg_rotation_act){.kind = CFG_ROTATE_ADVANCE,
