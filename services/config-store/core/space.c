@@ -7,7 +7,7 @@ enum { AMPLE_PERCENT = 80 };
 static bool is_worth(const struct cfg_space_member *member, bool scarce)
 {
     if (scarce)
-        return member->bytes - member->used > member->bytes / 10;
+        return member->compacted || member->bytes - member->used > member->bytes / 10;
     return member->bytes >= WORTH && member->bytes / 2 > member->used;
 }
 

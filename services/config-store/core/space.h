@@ -9,13 +9,14 @@ struct cfg_space_member {
     bool leads;
     uint64_t bytes; /* of its database */
     uint64_t used;  /* of these: a defragmentation would leave so many */
+    bool compacted; /* since it was defragmented; etcd counts what became free only at its next change */
 };
 
 /*
  * Which member is to be defragmented now; it does not answer while it does that, so there is one at a time,
  * only while all are well, and the leader is the last.
  *
- * scarce  the database may not grow any more: less than half that is free is worth it, too
+ * scarce  the database may not grow any more: a tenth that is free is worth it, or what was just compacted
  * Returns its index, or -1: none.
  */
 int cfg_space_choose(const struct cfg_space_member *members, size_t count, bool scarce);

@@ -94,6 +94,8 @@ struct etcd_engine {
     struct atl_timer *compact_timer;
     struct atl_etcd_call *compact_call;
     int64_t compact_to; /* what was fed one period ago */
+    int64_t compacting; /* by the call */
+    int64_t compacted;  /* up to this revision, by this node or another one; 0: not known */
     char why[ATL_TEXT_MAX];
 };
 
@@ -123,6 +125,9 @@ struct etcd_space *etcd_space_new(struct etcd_engine *engine);
 void etcd_space_free(struct etcd_space **space);
 /* Its members are these from the next round on; copied. */
 void etcd_space_set_members(struct etcd_space *space, const char *const *endpoints, size_t count);
+/* Space is needed: history is given up now, and the next round comes at once. May be called again and again.
+ */
+void etcd_space_hurry(struct etcd_space *space);
 void etcd_space_ask(struct etcd_space *space); /* for alarms */
 void etcd_space_alarms(const struct etcd_space *space, bool *ret_no_space, bool *ret_corrupt);
 

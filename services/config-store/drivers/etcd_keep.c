@@ -149,6 +149,8 @@ static void on_status(const struct atl_etcd_answer *answer, void *user)
                 "etcd's database has %" PRId64 " of %" PRIu64 " bytes", status->db_size,
                 engine->options.quota_bytes);
     engine->full = full;
+    if (full)
+        etcd_space_hurry(engine->space);
     engine->database_bytes = (uint64_t)status->db_size;
     engine->used_bytes = status->db_size_in_use > 0 ? (uint64_t)status->db_size_in_use : 0;
 }
@@ -174,7 +176,9 @@ static void on_compact(const struct atl_etcd_answer *answer, void *user)
 {
     struct etcd_engine *engine = user;
     engine->compact_call = NULL;
-    if (answer->code != ATL_OK && answer->code != ATL_E_RANGE) /* another node was faster */
+    if (answer->code == ATL_OK || answer->code == ATL_E_RANGE) /* another node was faster */
+        engine->compacted = engine->compacting;
+    else
         atl_log(ATL_WARNING, "compaction-failed", "%s; trying again later", answer->error.text);
 }
 
@@ -183,7 +187,8 @@ void etcd_compact(struct etcd_engine *engine, int64_t revision)
     Etcd__CompactionRequest request = ETCD__COMPACTION_REQUEST__INIT;
     if (revision <= 0 || engine->compact_call != NULL)
         return;
-    request.revision = revision;
+    request.revision = engine->compacting = revision;
+    request.physical = 1; /* answered when the space is free to be given back */
     engine->compact_call = atl_etcd_call(engine->channel, ATL_ETCD_COMPACT, &request.base, ETCD_CALL_TIMEOUT,
                                          on_compact, engine);
 }

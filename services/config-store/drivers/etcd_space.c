@@ -22,12 +22,14 @@ struct etcd_space {
     char *next[ATL_GRPC_ENDPOINTS_MAX]; /* from the next round on */
     size_t next_count;                  /* 0: the same as now */
     bool tls;
-    char *files[4]; /* of atl_grpc_tls */
-    struct atl_timer *timer;
+    char *files[4];          /* of atl_grpc_tls */
+    struct atl_timer *timer; /* NULL: a round is under way */
+    bool soon;               /* the next round has been brought forward */
     struct atl_etcd_call *call;
     /* a round */
     struct atl_grpc *member; /* a channel to one of them alone */
     struct cfg_space_member members[ATL_GRPC_ENDPOINTS_MAX];
+    int64_t tidied[ATL_GRPC_ENDPOINTS_MAX]; /* what was compacted when it was defragmented; 0: it was not */
     size_t at;
     int64_t lease; /* of the lock; 0: none */
     struct atl_etcd_call *alarm_call;
@@ -43,9 +45,12 @@ static void end_round(struct etcd_space *space, atl_ns again);
 static void on_disarmed(const struct atl_etcd_answer *answer, void *user)
 {
     struct etcd_space *space = user;
+    (void)answer; /* whether it is over is asked */
     space->call = NULL;
-    if (answer->code == ATL_OK)
-        space->full_count--;
+    if (space->alarm_call != NULL)
+        atl_etcd_cancel(space->alarm_call); /* its answer may be from before */
+    space->alarm_call = NULL;
+    etcd_space_ask(space);
     end_round(space, SPACE_SOON);
 }
 
@@ -61,6 +66,18 @@ static void disarm(struct etcd_space *space)
 }
 
 static void on_timer(void *user);
+
+void etcd_space_hurry(struct etcd_space *space)
+{
+    if (space->timer == NULL)
+        return; /* a round is under way */
+    etcd_compact(space->engine, space->engine->seen);
+    if (space->soon)
+        return; /* this is asked more often than SPACE_SOON: it must not be put off again */
+    atl_timer_free(space->timer);
+    space->timer = atl_loop_timer(space->engine->loop, SPACE_SOON, 0, on_timer, space);
+    space->soon = true;
+}
 
 static void on_alarms(const struct atl_etcd_answer *answer, void *user)
 {
@@ -85,11 +102,8 @@ static void on_alarms(const struct atl_etcd_answer *answer, void *user)
     if (space->full_count == 0 && before > 0)
         atl_log(ATL_NOTICE, "store-alarm-over", "etcd takes changes again");
     space->corrupt = corrupt;
-    if (space->full_count > 0 && space->timer != NULL) { /* no round is under way: now is the time */
-        etcd_compact(space->engine, space->engine->seen);
-        atl_timer_free(space->timer);
-        space->timer = atl_loop_timer(space->engine->loop, SPACE_SOON, 0, on_timer, space);
-    }
+    if (space->full_count > 0)
+        etcd_space_hurry(space);
 }
 
 void etcd_space_ask(struct etcd_space *space)
@@ -158,13 +172,15 @@ static void on_defragmented(const struct atl_etcd_answer *answer, void *user)
     struct etcd_space *space = user;
     const struct cfg_space_member *member = &space->members[space->at];
     space->call = NULL;
-    if (answer->code == ATL_OK)
+    if (answer->code == ATL_OK) {
+        space->tidied[space->at] = space->engine->compacted;
         atl_log(ATL_NOTICE, "store-defragmented",
-                "etcd at %s gave back what it did not use: %" PRIu64 " of %" PRIu64 " bytes are left",
-                space->endpoints[space->at], member->used, member->bytes);
-    else
+                "etcd at %s gave back what it did not use of %" PRIu64 " bytes", space->endpoints[space->at],
+                member->bytes);
+    } else {
         atl_log(ATL_WARNING, "defragmentation-failed", "etcd at %s: %s; trying again later",
                 space->endpoints[space->at], answer->error.text);
+    }
     unlock(space);
 }
 
@@ -212,19 +228,19 @@ static void on_lease(const struct atl_etcd_answer *answer, void *user)
 static void act(struct etcd_space *space)
 {
     struct etcd_engine *engine = space->engine;
-    bool scarce = space->full_count > 0;
-    int chosen = cfg_space_choose(space->members, space->count, scarce);
-    if (chosen < 0 && scarce &&
+    bool stopped = space->full_count > 0;
+    int chosen = cfg_space_choose(space->members, space->count, stopped || engine->full);
+    if (chosen < 0 && stopped &&
         cfg_space_is_ample(space->members, space->count, engine->options.quota_bytes)) {
         disarm(space);
         return;
     }
     if (chosen < 0) {
-        end_round(space, scarce ? ETCD_UPKEEP_EVERY : engine->options.space_every);
+        end_round(space, stopped ? ETCD_UPKEEP_EVERY : engine->options.space_every);
         return;
     }
     space->at = (size_t)chosen;
-    if (scarce) { /* no lock can be written then; and nothing can be written that a pause would delay */
+    if (stopped) { /* no lock can be written then; and nothing can be written that a pause would delay */
         defragment(space);
         return;
     }
@@ -244,10 +260,12 @@ static void on_status(const struct atl_etcd_answer *answer, void *user)
     space->call = NULL;
     *member = (struct cfg_space_member){.answered = false};
     if (status != NULL && status->db_size >= 0 && status->db_size_in_use >= 0 && status->header != NULL)
-        *member = (struct cfg_space_member){.answered = status->leader != 0,
-                                            .leads = status->leader == status->header->member_id,
-                                            .bytes = (uint64_t)status->db_size,
-                                            .used = (uint64_t)status->db_size_in_use};
+        *member = (struct cfg_space_member){
+            .answered = status->leader != 0,
+            .leads = status->leader == status->header->member_id,
+            .bytes = (uint64_t)status->db_size,
+            .used = (uint64_t)status->db_size_in_use,
+            .compacted = space->full_count > 0 && space->tidied[space->at] != space->engine->compacted};
     space->at++;
     if (space->at < space->count)
         look(space);
@@ -290,12 +308,14 @@ static void take_members(struct etcd_space *space)
     memcpy(space->endpoints, space->next, sizeof space->next);
     space->count = space->next_count;
     space->next_count = 0;
+    memset(space->tidied, 0, sizeof space->tidied);
 }
 
 static void on_timer(void *user)
 {
     struct etcd_space *space = user;
     space->timer = NULL;
+    space->soon = false;
     space->at = 0;
     take_members(space);
     look(space);

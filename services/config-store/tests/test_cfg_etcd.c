@@ -1,4 +1,4 @@
-/* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, no space, moves. */
+/* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, moves. */
 #include "etcd_rig.h"
 
 #include <unistd.h>
@@ -409,127 +409,6 @@ static void another_tree_takes_the_place_of_the_first(void **state)
     cfg_store_close(&store);
 }
 
-static void without_space_only_removing_and_state_go_on(void **state)
-{
-    (void)state;
-    struct cfg_store *store = rig_store(&rig);
-    assert_int_equal(rig_put(&rig, store, "before", "x").code, ATL_OK);
-    cfg_store_close(&store);
-    rig.shared.quota_bytes = 4096; /* less than the emptiest database has */
-    store = rig_store(&rig);
-    struct cfg_store_result result = {.code = ATL_OK};
-    for (int i = 0; i < 500 && result.code == ATL_OK; i++) { /* until it has asked how full it is */
-        atl_loop_step(rig.loop, 20 * ATL_MS);
-        result = rig_put(&rig, store, "more", "x");
-    }
-    assert_int_equal(result.code, ATL_E_LIMIT);
-    assert_int_equal(rig_put(&rig, store, ".state/ha/lock", "x").code, ATL_OK);
-    const struct cfg_op delete = {.kind = CFG_DELETE, .path = "before"};
-    assert_int_equal(rig_txn(&rig, store, &(const struct cfg_txn){.ops = &delete, .op_count = 1}, NULL).code,
-                     ATL_OK);
-    cfg_store_close(&store);
-}
-
-/* --- space --- */
-
-static int64_t database_size;
-
-static void on_status(const struct atl_etcd_answer *answer, void *user)
-{
-    const Etcd__StatusResponse *status = (const void *)answer->message;
-    database_size = status != NULL ? status->db_size : INT64_MAX;
-    *(bool *)user = true;
-}
-
-/* Of the largest database of all members. */
-static int64_t largest_database(void)
-{
-    int64_t largest = 0;
-    for (size_t i = 0; i < rig.shared.endpoint_count; i++) {
-        struct atl_grpc *channel = NULL;
-        const struct atl_grpc_options options = {.loop = rig.loop,
-                                                 .endpoints = &rig.endpoints[i],
-                                                 .endpoint_count = 1,
-                                                 .tls = rig.shared.tls,
-                                                 .seed = 3};
-        Etcd__StatusRequest request = ETCD__STATUS_REQUEST__INIT;
-        bool done = false;
-        assert_atl_ok(atl_grpc_new(&options, &channel, &err), &err);
-        (void)atl_etcd_call(channel, ATL_ETCD_STATUS, &request.base, 10 * ATL_SECOND, on_status, &done);
-        rig_wait(&rig, &done);
-        atl_grpc_free(&channel);
-        largest = database_size > largest ? database_size : largest;
-    }
-    return largest;
-}
-
-/* One file again and again, until the databases are that large or a write fails. */
-static enum atl_code fill(struct cfg_store *store, int64_t until)
-{
-    static char megabyte[1 << 20];
-    enum atl_code code = ATL_OK;
-    memset(megabyte, 'x', sizeof megabyte - 1);
-    for (int i = 0; i < 200 && code == ATL_OK && largest_database() < until; i++)
-        code = rig_put(&rig, store, "large", megabyte).code;
-    return code;
-}
-
-static void space_is_given_back_by_all_members(void **state)
-{
-    (void)state;
-    struct cfg_store *a = rig_store(&rig); /* gives nothing back so soon */
-    assert_int_equal(fill(a, 40 << 20), ATL_OK);
-    assert_true(largest_database() >= 40 << 20);
-    cfg_store_close(&a);
-    rig.shared.compact_every = rig.shared.space_every = 300 * ATL_MS;
-    a = rig_store(&rig);
-    struct cfg_store *b = rig_store(&rig); /* two nodes want it at the same time */
-    atl_ns until = atl_clock_monotonic() + 60 * ATL_SECOND;
-    unsigned int writes = 0;
-    while (largest_database() > 16 << 20 && atl_clock_monotonic() < until) {
-        struct cfg_store_result result = rig_put(&rig, a, "small", "meanwhile");
-        assert_atl_ok(result.code, &result.error);
-        writes++;
-    }
-    assert_true(largest_database() <= 16 << 20);
-    assert_true(writes > 0);
-    struct cfg_store_health health;
-    cfg_store_health(b, &health);
-    assert_true(health.writable);
-    assert_int_equal(health.age_ms, 0);
-    assert_false(health.copied);
-    assert_false(health.engine.no_space);
-    assert_true(health.engine.database_bytes > 0);
-    assert_true(health.engine.quota_bytes > health.engine.database_bytes);
-    cfg_store_close(&a);
-    cfg_store_close(&b);
-}
-
-static void a_full_database_is_mended(void **state)
-{
-    (void)state;
-    struct cfg_store_health health;
-    rig.shared.quota_bytes = (uint64_t)1 << 30; /* so that our own limit does not come first */
-    etcd_fixture_kill(rig.etcd, 0);
-    rig.etcd->quota_bytes = 20 << 20;
-    etcd_fixture_start(rig.etcd, 0);
-    struct cfg_store *store = rig_store(&rig);
-    assert_int_equal(fill(store, INT64_MAX), ATL_E_LIMIT);
-    atl_ns until = atl_clock_monotonic() + 60 * ATL_SECOND;
-    for (cfg_store_health(store, &health); !health.engine.no_space && atl_clock_monotonic() < until;
-         cfg_store_health(store, &health))
-        atl_loop_step(rig.loop, 20 * ATL_MS);
-    assert_true(health.engine.no_space);
-    enum atl_code code = ATL_E_LIMIT;
-    while (code != ATL_OK && atl_clock_monotonic() < until) {
-        atl_loop_step(rig.loop, 100 * ATL_MS);
-        code = rig_put(&rig, store, "again", "x").code;
-    }
-    assert_int_equal(code, ATL_OK);
-    assert_true(largest_database() < 16 << 20);
-    cfg_store_close(&store);
-}
-
 /* --- three members --- */
 
 enum { STORM = 600 };
@@ -776,9 +655,6 @@ int main(void)
         ONE(what_is_private_is_not_read_in_etcd),
         ONE(history_is_given_up_by_itself),
         ONE(another_tree_takes_the_place_of_the_first),
-        ONE(without_space_only_removing_and_state_go_on),
-        ONE(a_full_database_is_mended),
-        THREE(space_is_given_back_by_all_members),
         ONE(a_move_may_be_ended_anywhere_and_begun_again),
         THREE(the_leader_dies_in_a_storm_of_writes),
         THREE(without_quorum_reads_go_on_and_say_their_age),

@@ -58,6 +58,19 @@ static void only_what_is_worth_it_is_done(void **state)
     }
 }
 
+static void what_was_compacted_is_given_back_when_space_is_scarce(void **state)
+{
+    (void)state;
+    struct cfg_space_member members[] = {member(true, 100, 100), member(false, 100, 100)};
+    members[0].compacted = members[1].compacted = true; /* etcd has not counted yet what that freed */
+    assert_int_equal(cfg_space_choose(members, 2, false), -1);
+    assert_int_equal(cfg_space_choose(members, 2, true), 1);
+    members[1].compacted = false;
+    assert_int_equal(cfg_space_choose(members, 2, true), 0);
+    members[0].compacted = false;
+    assert_int_equal(cfg_space_choose(members, 2, true), -1);
+}
+
 static void there_is_room_again_below_eighty_percent(void **state)
 {
     (void)state;
@@ -76,6 +89,7 @@ int main(void)
         cmocka_unit_test(followers_come_before_the_leader),
         cmocka_unit_test(nothing_is_done_unless_all_are_well),
         cmocka_unit_test(only_what_is_worth_it_is_done),
+        cmocka_unit_test(what_was_compacted_is_given_back_when_space_is_scarce),
         cmocka_unit_test(there_is_room_again_below_eighty_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
