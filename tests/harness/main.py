@@ -66,7 +66,7 @@ def run_level(report, level, options, budget_s):
             report.run(f"bench.{bench}", ["tests/bench/run", bench], 1800)
     elif build(report, "dev", name):
         leave = left_out(report, level, options)
-        serial = level in ("component", "bus", "api", "clients", "docs", "testbed", "lab")
+        serial = level in ("bus", "api", "clients", "docs", "testbed", "lab")  # scripts of component run alone anyway
         run_label(report, name, level, budget_s, "1" if serial else str(os.cpu_count() or 2), leave)
 
 
