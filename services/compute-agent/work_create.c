@@ -169,7 +169,9 @@ static enum atl_code clean_up(struct work *work, struct atl_error *err)
         return code;
     atl_task_log(work->task, "the task that was creating VM %" PRIu32 " was cut off; removing what it made",
                  work->spec->vmid);
-    code = free_unreferenced(work, err);
+    code = work_stop_imports(work, err);
+    if (code == ATL_OK)
+        code = free_unreferenced(work, err);
     return code == ATL_OK ? work_delete_file(work, err) : code;
 }
 

@@ -179,6 +179,27 @@ static enum atl_code free_volume(struct work *work, const char *volid, struct at
     return code;
 }
 
+enum atl_code work_stop_imports(struct work *work, struct atl_error *err)
+{
+    enum { TRIES = 100 };
+    const struct timespec pause = {.tv_nsec = 100 * ATL_MS};
+    Atoll__Storage__V1__StopImportsRequest request = ATOLL__STORAGE__V1__STOP_IMPORTS_REQUEST__INIT;
+    const ProtobufCMessage *output = NULL;
+    request.vmid = work->spec->vmid;
+    for (int i = 0; i < TRIES; i++) {
+        if (i > 0)
+            (void)nanosleep(&pause, NULL); /* cut short by a signal: it asks a little sooner */
+        enum atl_code code = atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_StopImports, &request.base,
+                                           0, &work->arena, &output, err);
+        if (code != ATL_OK)
+            return code;
+        if (((const Atoll__Storage__V1__StopImportsReply *)output)->running == 0)
+            return ATL_OK;
+    }
+    return atl_fail(err, ATL_E_UNAVAILABLE, NULL, "an import into VM %" PRIu32 " does not end",
+                    work->spec->vmid);
+}
+
 void work_free_volumes(struct work *work, const char *const *volumes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

@@ -171,6 +171,21 @@ void sto_rpc_import_cancel(struct atl_request *request, const ProtobufCMessage *
     atl_request_reply(request, &reply.base);
 }
 
+/* One that is only being prepared is called off, too, and ends as soon as it begins. */
+void sto_rpc_stop_imports(struct atl_request *request, const ProtobufCMessage *input, void *user)
+{
+    struct sto *sto = user;
+    const Atoll__Storage__V1__StopImportsRequest *stop = (const void *)input;
+    Atoll__Storage__V1__StopImportsReply reply = ATOLL__STORAGE__V1__STOP_IMPORTS_REPLY__INIT;
+    for (struct sto_copy *copy = sto->copies->first; copy != NULL; copy = copy->next) {
+        if (copy->importing != stop->vmid || copy->state != STO_COPY_RUNNING)
+            continue;
+        call_off(copy);
+        reply.running++;
+    }
+    atl_request_reply(request, &reply.base);
+}
+
 /* --- beginning and end --- */
 
 static void run(struct sto_work *work)

@@ -26,6 +26,7 @@ struct sto_copy {
     enum sto_format source_format;
     uint64_t size_bytes;                /* as the guest sees it */
     void (*act)(struct sto_copy *copy); /* in a thread; fills err, and leaves nothing when it does */
+    uint32_t importing;                 /* into a volume of this guest; 0: no import */
     bool is_moving;                     /* to or from another node */
     bool unasked;                       /* goes on when nobody asks: the other node's end of it is asked */
     struct atl_stream_offer offer;      /* to another node */

@@ -142,6 +142,8 @@ void sto_rpc_import(struct atl_request *request, const ProtobufCMessage *input, 
         start->copy = sto_copy_new(job->sto, wanted->storage, &job->err);
         job->code = start->copy != NULL ? ATL_OK : job->err.code;
     }
+    if (job->code == ATL_OK)
+        start->copy->importing = wanted->vmid;
     if (job->code != ATL_OK) {
         sto_job_fail(job);
         return;

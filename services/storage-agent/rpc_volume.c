@@ -317,6 +317,7 @@ void sto_serve_volumes(struct sto *sto)
         {"Import", sto_rpc_import},
         {"ImportWait", sto_rpc_import_wait},
         {"ImportCancel", sto_rpc_import_cancel},
+        {"StopImports", sto_rpc_stop_imports},
         {"Receive", sto_rpc_receive},
         {"Send", sto_rpc_send},
         {"Path", rpc_path},

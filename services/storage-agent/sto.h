@@ -113,6 +113,7 @@ void sto_rpc_import_wait(struct atl_request *request, const ProtobufCMessage *in
 void sto_rpc_receive(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void sto_rpc_send(struct atl_request *request, const ProtobufCMessage *input, void *user);
 void sto_rpc_import_cancel(struct atl_request *request, const ProtobufCMessage *input, void *user);
+void sto_rpc_stop_imports(struct atl_request *request, const ProtobufCMessage *input, void *user);
 
 /* Waiting writers of storage.cfg (rpc_config.c). */
 struct sto_writes *sto_writes_new(struct sto *sto);

@@ -282,6 +282,31 @@ static void a_stopped_or_unknown_import_leaves_nothing(void **state)
                      ATL_E_ABSENT);
 }
 
+static uint32_t stop_imports(struct bench *bench, uint32_t vmid)
+{
+    Atoll__Storage__V1__StopImportsRequest request = ATOLL__STORAGE__V1__STOP_IMPORTS_REQUEST__INIT;
+    const ProtobufCMessage *output = NULL;
+    request.vmid = vmid;
+    assert_atl_ok(as_compute(bench, &atl_rpc_storage_v1_Volumes_StopImports, &request.base, &output),
+                  &bench->err);
+    return ((const Atoll__Storage__V1__StopImportsReply *)(const void *)output)->running;
+}
+
+static void the_imports_of_a_dead_task_are_stopped(void **state)
+{
+    struct bench *bench = *state;
+    const Atoll__Storage__V1__ImportReply *reply = NULL;
+    shell(bench, "head -c 300000000 /dev/urandom >source.raw");
+    assert_atl_ok(import(bench, in(bench, "source.raw"), &reply), &bench->err);
+    assert_int_equal(stop_imports(bench, 101), 0); /* another guest's go on */
+    assert_int_equal(stop_imports(bench, 100), 1);
+    for (int i = 0; i < 200 && stop_imports(bench, 100) > 0; i++)
+        (void)usleep(50000);
+    assert_int_equal(stop_imports(bench, 100), 0);
+    assert_string_equal(wait_import(bench, reply->job), "failed");
+    assert_int_equal(files_in(bench, "vz/images"), 0);
+}
+
 /* --- uploads --- */
 
 static const Atoll__Storage__V1__UploadOffer *offer(struct bench *bench, const char *storage,
@@ -510,6 +535,7 @@ int main(void)
         TEST(an_image_is_copied_into_a_new_volume),
         TEST(an_image_that_reaches_into_other_files_is_refused),
         TEST(a_stopped_or_unknown_import_leaves_nothing),
+        TEST(the_imports_of_a_dead_task_are_stopped),
         TEST(an_uploaded_file_is_stored_whole_after_its_checksum_holds),
         TEST(an_upload_that_breaks_leaves_nothing),
         TEST(without_an_assertion_nothing_is_uploaded),
