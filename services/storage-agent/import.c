@@ -140,10 +140,11 @@ void sto_rpc_import(struct atl_request *request, const ProtobufCMessage *input, 
         job->code = sto_job_storage(job, wanted->storage, STO_IMAGES);
     if (job->code == ATL_OK) {
         start->copy = sto_copy_new(job->sto, wanted->storage, &job->err);
-        job->code = start->copy != NULL ? ATL_OK : job->err.code;
+        if (start->copy != NULL)
+            start->copy->importing = wanted->vmid;
+        else
+            job->code = job->err.code;
     }
-    if (job->code == ATL_OK)
-        start->copy->importing = wanted->vmid;
     if (job->code != ATL_OK) {
         sto_job_fail(job);
         return;

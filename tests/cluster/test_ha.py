@@ -18,6 +18,7 @@ VM = 500
 SID = f"vm:{VM}"
 FULL = bool(os.environ.get("ATL_FULL"))
 NODES = 5 if FULL else 3
+LOGS = ("atoll-ha-crm", "atoll-ha-lrm", "atoll-watchdog", "atoll-compute-agent", "atoll-config-store", "etcd")
 # The mark is 10 s from the death of a node to the start of its guest's process; a busy machine is given more.
 FAR_PAST_S = 60
 
@@ -127,8 +128,8 @@ class Ha(Looking, unittest.TestCase):
 
     def logs(self):
         for i in self.testbed.numbers():
-            for service in ("ha-crm", "ha-lrm", "watchdog", "compute-agent"):
-                log = os.path.join(self.testbed.node(i).log_dir, f"atoll-{service}", "current")
+            for service in LOGS:
+                log = os.path.join(self.testbed.node(i).log_dir, service, "current")
                 with open(log, encoding="utf-8", errors="replace") as lines:
                     yield f"n{i} {service}", "".join(lines.readlines()[-12:])
 
