@@ -264,6 +264,8 @@ static void on_deadline(void *user)
     call->timer = NULL;
     grpc_enter(channel);
     reset_stream(call);
+    if (call->conn != NULL)
+        grpc_conn_doubt(call->conn, call->deadline - call->options.timeout);
     grpc_call_fail(call, ATL_E_DEADLINE, "no answer in time");
     grpc_leave(channel);
 }

@@ -6,6 +6,8 @@
 
 #include "grpc/internal.h"
 
+enum { HOME_AGAIN_TIMES = 12 };
+
 /* --- endpoints ---------------------------------------------------------------------------------------- */
 
 static void endpoint_done(struct grpc_endpoint *endpoint)
@@ -89,6 +91,62 @@ static void end_faulty(struct atl_grpc *channel)
     }
 }
 
+/* --- home --------------------------------------------------------------------------------------------- */
+
+static bool is_home(const struct atl_grpc *channel, const char *endpoint)
+{
+    return channel->home != NULL && strcmp(channel->home, endpoint) == 0;
+}
+
+/* endpoint_count: there is none. */
+static size_t find_home(const struct atl_grpc *channel)
+{
+    size_t i = 0;
+    while (i < channel->endpoint_count && !is_home(channel, channel->endpoints[i].text))
+        i++;
+    return i;
+}
+
+static void on_homing(void *user)
+{
+    struct atl_grpc *channel = user;
+    channel->homing = NULL;
+    if (find_home(channel) == channel->endpoint_count || is_home(channel, atl_grpc_endpoint(channel)))
+        return;
+    channel->to_home = true;
+    atl_grpc_rotate(channel);
+}
+
+static void note_ready(struct atl_grpc *channel, const struct grpc_conn *conn)
+{
+    if (is_home(channel, conn->endpoint))
+        channel->home_since = atl_loop_now(channel->loop);
+    else if (channel->homing == NULL && find_home(channel) < channel->endpoint_count)
+        channel->homing = atl_loop_timer(channel->loop, channel->home_wait, 0, on_homing, channel);
+}
+
+static void note_left(struct atl_grpc *channel, const struct grpc_conn *conn)
+{
+    atl_ns first = channel->options.home_again;
+    atl_ns longest = HOME_AGAIN_TIMES * first;
+    if (!is_home(channel, conn->endpoint))
+        return;
+    bool was_well = channel->home_since != 0 && atl_loop_now(channel->loop) - channel->home_since >= longest;
+    channel->home_wait = channel->home_wait == 0 || was_well ? first : channel->home_wait * 2;
+    if (channel->home_wait > longest)
+        channel->home_wait = longest;
+    channel->home_since = 0;
+}
+
+static size_t next_endpoint(struct atl_grpc *channel)
+{
+    size_t home = channel->to_home ? find_home(channel) : channel->endpoint_count;
+    channel->to_home = false;
+    return home < channel->endpoint_count ? home : (channel->endpoint + 1) % channel->endpoint_count;
+}
+
+/* --- losing a connection ------------------------------------------------------------------------------ */
+
 static void fail_waiting(struct atl_grpc *channel)
 {
     for (struct atl_grpc_call *call = channel->waiting; call != NULL; call = call->next)
@@ -116,7 +174,8 @@ void grpc_channel_leave(struct atl_grpc *channel, struct grpc_conn *conn)
     if (channel->current != conn)
         return;
     channel->current = NULL;
-    channel->endpoint = (channel->endpoint + 1) % channel->endpoint_count;
+    channel->endpoint = next_endpoint(channel);
+    note_left(channel, conn);
     if (conn->proven) {
         channel->failures = 0;
         atl_grpc_backoff_reset(&channel->backoff);
@@ -152,6 +211,7 @@ void grpc_channel_ready(struct atl_grpc *channel, struct grpc_conn *conn)
 {
     atl_assert(channel->current == conn);
     channel->down = false;
+    note_ready(channel, conn);
     start_waiting(channel);
     conn->told = true;
     if (channel->options.state != NULL)
@@ -205,6 +265,8 @@ static void destroy(struct atl_grpc *channel)
         grpc_call_free(channel->waiting);
     atl_timer_free(channel->retry);
     atl_timer_free(channel->soon);
+    atl_timer_free(channel->homing);
+    free(channel->home);
     for (size_t i = 0; i < channel->endpoint_count; i++)
         endpoint_done(&channel->endpoints[i]);
     char *const texts[] = {(char *)(uintptr_t)channel->tls.ca_file, (char *)(uintptr_t)channel->tls.cert_file,
@@ -276,6 +338,7 @@ static void set_options(struct atl_grpc *channel, const struct atl_grpc_options 
     *options = *given;
     options->endpoints = NULL;
     options->tls = NULL;
+    options->home = NULL;
     if (options->message_max == 0)
         options->message_max = 32 << 20;
     if (options->send_max == 0)
@@ -285,6 +348,7 @@ static void set_options(struct atl_grpc *channel, const struct atl_grpc_options 
     set_default(&options->connect_timeout, 3 * ATL_SECOND);
     set_default(&options->keepalive, 10 * ATL_SECOND);
     set_default(&options->keepalive_timeout, 3 * ATL_SECOND);
+    set_default(&options->home_again, 5 * ATL_SECOND);
     set_default(&options->backoff_first, 100 * ATL_MS);
     set_default(&options->backoff_max, 5 * ATL_SECOND);
     channel->backoff = (struct atl_grpc_backoff){
@@ -302,6 +366,14 @@ static void set_options(struct atl_grpc *channel, const struct atl_grpc_options 
         channel->tls.name = atl_strdup(given->tls->name);
 }
 
+/* Chance too: not all clients sit on the same member. */
+static size_t any_endpoint(struct atl_grpc *channel)
+{
+    (void)atl_grpc_backoff_next(&channel->backoff);
+    atl_grpc_backoff_reset(&channel->backoff);
+    return (size_t)((channel->backoff.seed >> 33) % channel->endpoint_count);
+}
+
 enum atl_code atl_grpc_new(const struct atl_grpc_options *options, struct atl_grpc **ret_channel,
                            struct atl_error *err)
 {
@@ -315,10 +387,11 @@ enum atl_code atl_grpc_new(const struct atl_grpc_options *options, struct atl_gr
     channel->loop = options->loop;
     channel->endpoint_count = options->endpoint_count;
     set_options(channel, options);
-    /* Where it begins is chance too: not all clients sit on the same member. */
-    (void)atl_grpc_backoff_next(&channel->backoff);
-    channel->endpoint = (size_t)((channel->backoff.seed >> 33) % channel->endpoint_count);
-    atl_grpc_backoff_reset(&channel->backoff);
+    if (options->home != NULL)
+        channel->home = atl_strdup(options->home);
+    channel->endpoint = find_home(channel);
+    if (channel->endpoint == channel->endpoint_count)
+        channel->endpoint = any_endpoint(channel);
     channel->retry = atl_loop_timer(channel->loop, 0, 0, on_retry, channel);
     *ret_channel = channel;
     return ATL_OK;

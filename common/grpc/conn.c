@@ -10,6 +10,9 @@
 
 #include "grpc/internal.h"
 
+#define PONG        (500 * ATL_MS)   /* so soon a PING is answered where somebody is */
+#define DOUBT_EVERY (6 * ATL_SECOND) /* etcd takes no more than one PING in 5 s */
+
 enum { READ_BYTES = 64 << 10, READS_PER_ROUND = 32, OUT_BYTES = 256 << 10 };
 
 enum io_result { IO_DONE, IO_AGAIN, IO_FAILED };
@@ -24,6 +27,7 @@ void grpc_conn_free(struct grpc_conn *conn)
     atl_watch_free(conn->watch);
     atl_timer_free(conn->timer);
     atl_timer_free(conn->keepalive);
+    atl_timer_free(conn->doubt);
     atl_timer_free(conn->flush);
     nghttp2_session_del(conn->session);
     SSL_free(conn->ssl);
@@ -49,6 +53,8 @@ void grpc_conn_lose(struct grpc_conn *conn, const char *why)
     conn->timer = NULL;
     atl_timer_free(conn->keepalive);
     conn->keepalive = NULL;
+    atl_timer_free(conn->doubt);
+    conn->doubt = NULL;
     atl_timer_free(conn->flush);
     conn->flush = NULL;
     grpc_channel_leave(conn->channel, conn);
@@ -232,20 +238,47 @@ static void receive(struct grpc_conn *conn)
 
 /* --- keepalive ---------------------------------------------------------------------------------------- */
 
+static void ping(struct grpc_conn *conn)
+{
+    int rc = nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL);
+    atl_assert(rc == 0);
+    conn->pinged_at = atl_loop_now(conn->channel->loop);
+    grpc_conn_flush_soon(conn);
+}
+
+static void on_doubt(void *user)
+{
+    struct grpc_conn *conn = user;
+    struct atl_grpc *channel = conn->channel;
+    conn->doubt = NULL;
+    grpc_enter(channel);
+    if (conn->heard_at < conn->doubted_at)
+        lose(conn, "no answer to a PING");
+    grpc_leave(channel);
+}
+
+void grpc_conn_doubt(struct grpc_conn *conn, atl_ns since)
+{
+    atl_ns now = atl_loop_now(conn->channel->loop);
+    bool early = conn->doubted_at != 0 && now - conn->doubted_at < DOUBT_EVERY;
+    if (conn->lost || conn->session == NULL || conn->heard_at >= since || conn->doubt != NULL || early)
+        return;
+    if (conn->pinged_at == 0)
+        ping(conn);
+    conn->doubted_at = now;
+    conn->doubt = atl_loop_timer(conn->channel->loop, PONG, 0, on_doubt, conn);
+}
+
 static void on_keepalive(void *user)
 {
     struct grpc_conn *conn = user;
     struct atl_grpc *channel = conn->channel;
     atl_ns now = atl_loop_now(channel->loop);
     grpc_enter(channel);
-    if (conn->pinged_at != 0 && now - conn->pinged_at >= channel->options.keepalive_timeout) {
+    if (conn->pinged_at != 0 && now - conn->pinged_at >= channel->options.keepalive_timeout)
         lose(conn, "no answer to a PING");
-    } else if (conn->pinged_at == 0 && now - conn->heard_at >= channel->options.keepalive) {
-        int rc = nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL);
-        atl_assert(rc == 0);
-        conn->pinged_at = now;
-        grpc_conn_flush_soon(conn);
-    }
+    else if (conn->pinged_at == 0 && now - conn->heard_at >= channel->options.keepalive)
+        ping(conn);
     grpc_leave(channel);
 }
 

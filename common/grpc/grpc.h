@@ -5,7 +5,9 @@
  * A channel keeps one connection to one of its endpoints. When that is lost it goes on to the next endpoint
  * at once; after all of them have failed in a row it waits, longer each time, and calls fail at once. Calls
  * that come while it connects wait for it. A request that surely was not sent is moved to the next connection
- * by itself; what may have reached the other side is not: the call ends and says so.
+ * by itself; what may have reached the other side is not: the call ends and says so. A call whose time is
+ * over, though nothing at all was heard since it began, puts the connection to the test: it is lost when a
+ * PING is not answered soon either.
  *
  * All functions belong to the loop's thread and do not block. Callbacks come from the loop, never from within
  * one of these functions; within a callback all of them may be called, atl_grpc_free() too.
@@ -34,8 +36,12 @@ typedef void atl_grpc_state_fn(bool connected, const char *endpoint, void *user)
 
 struct atl_grpc_options {
     struct atl_loop *loop;
-    const char *const *endpoints;   /* "10.0.0.1:2379", "[fd00::1]:2379": addresses, no names; copied */
-    size_t endpoint_count;          /* 1..ATL_GRPC_ENDPOINTS_MAX */
+    const char *const *endpoints; /* "10.0.0.1:2379", "[fd00::1]:2379": addresses, no names; copied */
+    size_t endpoint_count;        /* 1..ATL_GRPC_ENDPOINTS_MAX */
+    /* The endpoint to be used while it answers, as it stands in `endpoints`: left when it is lost, and come
+     * back to. NULL, or none of them: all are alike, and where it begins is chance. Copied. */
+    const char *home;
+    atl_ns home_again; /* until it is tried again; twice that after each failure, a minute at most; 0: 5 s */
     const struct atl_grpc_tls *tls; /* copied; NULL: none */
     size_t message_max;             /* bytes of one message that comes; 0: 32 MiB */
     size_t send_max;                /* bytes that may wait to be sent in one call; 0: 32 MiB */

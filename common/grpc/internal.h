@@ -44,13 +44,15 @@ struct grpc_conn {
     struct atl_watch *watch;
     struct atl_timer *timer; /* of connecting, later of draining */
     struct atl_timer *keepalive;
+    struct atl_timer *doubt; /* then the PING has to be answered */
     struct atl_timer *flush; /* what calls have submitted goes out in the next round */
     struct atl_buf out;
     size_t out_sent;
     struct atl_grpc_call *calls;
     atl_ns heard_at;
     atl_ns pinged_at; /* 0: no PING is out */
-    bool proven;      /* the other side has answered a call */
+    atl_ns doubted_at;
+    bool proven; /* the other side has answered a call */
     bool read_wants_write;
     bool told; /* state() has heard of it */
     bool lost; /* its session is not to be used any more */
@@ -88,6 +90,10 @@ struct atl_grpc {
     struct grpc_endpoint endpoints[ATL_GRPC_ENDPOINTS_MAX];
     size_t endpoint_count;
     size_t endpoint; /* in use, or tried now */
+    char *home;      /* NULL: none */
+    atl_ns home_wait;
+    atl_ns home_since; /* it is in use; 0: it is not */
+    struct atl_timer *homing;
     struct atl_grpc_options options;
     struct atl_grpc_tls tls;
     bool use_tls;
@@ -101,6 +107,7 @@ struct atl_grpc {
     struct atl_timer *retry;
     struct atl_timer *soon; /* what callbacks follow from is done from the loop */
     bool rotate;
+    bool to_home;           /* the next endpoint is that one */
     bool down;              /* all endpoints have failed in a row: calls fail at once */
     char why[ATL_TEXT_MAX]; /* of the last loss */
     unsigned int busy;      /* callbacks may come: nothing is freed */
@@ -121,6 +128,8 @@ void grpc_conn_free(struct grpc_conn *conn); /* its calls are gone */
 void grpc_conn_lose(struct grpc_conn *conn, const char *why);
 void grpc_conn_drain(struct grpc_conn *conn);
 void grpc_conn_flush_soon(struct grpc_conn *conn);
+/* A call that began at `since` was not answered in time: is anybody there? */
+void grpc_conn_doubt(struct grpc_conn *conn, atl_ns since);
 
 /* tls.c. Errors: ATL_E_IO a file is not to be read; ATL_E_INVALID. */
 ATL_MUST_CHECK enum atl_code grpc_tls_new(const struct atl_grpc_tls *tls, const char *host, int fd,

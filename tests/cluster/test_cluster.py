@@ -256,6 +256,14 @@ class ClusterCase(Writes, unittest.TestCase):
                 self.testbed.kill(which, service)
             self.write_within(which, f"restart-{which}", 30)
             self.wait_quorate((which,), ("n1", "n2", "n3"))
+        for which in (1, 2, 3):
+            self.assertTrue(wait_until(30, lambda w=which: self.etcds(w) == {self.testbed.address(w)}), self.etcds(which))
+
+    def etcds(self, which):
+        """The etcds that the node's config-store is connected to."""
+        pid = self.testbed.exec(which, "pgrep", "-xo", "atoll-config-st").stdout.strip()
+        lines = self.testbed.exec(which, "ss", "-Htnp", "state", "established", "( dport = :2379 )").stdout.splitlines()
+        return {line.split()[3].rsplit(":", 1)[0] for line in lines if f"pid={pid}," in line}
 
     def test_11_a_minority_reads_and_does_not_write(self):
         self.addCleanup(self.testbed.heal)

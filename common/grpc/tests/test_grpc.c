@@ -99,6 +99,13 @@ static void wait_for(struct fixture *f, const bool *done)
     assert_true(*done);
 }
 
+static void rest(struct fixture *f, atl_ns span)
+{
+    atl_ns until = atl_clock_monotonic() + span;
+    while (atl_clock_monotonic() < until)
+        atl_loop_step(f->loop, 10 * ATL_MS);
+}
+
 static struct seen call(struct fixture *f, const char *method, const char *request)
 {
     struct seen seen;
@@ -276,6 +283,90 @@ static void a_silent_server_is_left_after_a_ping(void **state)
     test_server_free(&other);
 }
 
+/* A channel whose keepalive finds nothing out in time, with a call that is open for long, as a watch is. */
+static void begin_watching(struct fixture *f, const char *const both[2], struct seen *watching)
+{
+    struct atl_grpc_options options = options_for(f, both, 2);
+    options.keepalive = options.keepalive_timeout = 30 * ATL_SECOND;
+    options.home = both[0];
+    atl_grpc_free(&f->channel);
+    assert_atl_ok(atl_grpc_new(&options, &f->channel, &err), &err);
+    (void)begin(f, "/t/Hang", "x", 0, watching); /* ends with the channel, or its connection */
+    assert_int_equal(call(f, "/t/Echo", "x").end.code, ATL_OK);
+}
+
+static void a_call_that_times_out_in_silence_puts_the_connection_to_the_test(void **state)
+{
+    struct fixture *f = *state;
+    struct test_server *other = test_server_new(f->loop, 0);
+    const char *const both[] = {test_server_endpoint(f->server), test_server_endpoint(other)};
+    struct seen watching;
+    struct seen late;
+    begin_watching(f, both, &watching);
+    (void)begin(f, "/t/Hang", "x", 60 * ATL_MS, &late);
+    wait_for(f, &late.ended);
+    rest(f, ATL_SECOND); /* it is there: it answers the PING */
+    assert_false(watching.ended);
+    assert_int_equal(test_server_connections(f->server), 1);
+    begin_watching(f, both, &watching);
+    test_server_mute(f->server);
+    (void)begin(f, "/t/Echo", "x", 60 * ATL_MS, &late);
+    wait_for(f, &watching.ended);
+    assert_int_equal(watching.end.code, ATL_E_UNAVAILABLE);
+    assert_int_equal(late.end.code, ATL_E_DEADLINE);
+    assert_int_equal(call(f, "/t/Echo", "x").end.code, ATL_OK);
+    assert_string_equal(atl_grpc_endpoint(f->channel), test_server_endpoint(other));
+    atl_grpc_free(&f->channel);
+    test_server_free(&other);
+}
+
+static void wait_endpoint(struct fixture *f, const char *endpoint)
+{
+    atl_ns until = atl_clock_monotonic() + LIMIT;
+    while (strcmp(atl_grpc_endpoint(f->channel), endpoint) != 0 && atl_clock_monotonic() < until)
+        (void)call(f, "/t/Echo", "x");
+    assert_string_equal(atl_grpc_endpoint(f->channel), endpoint);
+}
+
+static void home_is_used_while_it_answers(void **state)
+{
+    struct fixture *f = *state;
+    struct test_server *others[3];
+    const char *list[4];
+    for (size_t i = 0; i < 3; i++) {
+        others[i] = test_server_new(f->loop, 0);
+        list[i] = test_server_endpoint(others[i]);
+    }
+    char home[64];
+    uint16_t port = test_server_port(f->server);
+    assert_true(atl_copy(home, sizeof home, test_server_endpoint(f->server)));
+    list[3] = home;
+    for (uint64_t seed = 1; seed <= 8; seed++) { /* it is no chance that it begins there */
+        struct atl_grpc_options options = options_for(f, list, 4);
+        options.seed = seed;
+        options.home = home;
+        options.home_again = 100 * ATL_MS;
+        atl_grpc_free(&f->channel);
+        assert_atl_ok(atl_grpc_new(&options, &f->channel, &err), &err);
+        assert_int_equal(call(f, "/t/Echo", "x").end.code, ATL_OK);
+        assert_string_equal(atl_grpc_endpoint(f->channel), home);
+    }
+    test_server_free(&f->server);
+    for (int i = 0; i < 50; i++) { /* the others answer meanwhile, whenever it is tried */
+        struct seen seen = call(f, "/t/Echo", "x");
+        assert_true(seen.end.code == ATL_OK || (i < 2 && seen.end.code == ATL_E_UNAVAILABLE));
+        rest(f, 10 * ATL_MS);
+    }
+    assert_string_not_equal(atl_grpc_endpoint(f->channel), home);
+    f->server = test_server_new(f->loop, port);
+    wait_endpoint(f, home);
+    assert_int_equal(call(f, "/t/Echo", "x").end.code, ATL_OK);
+    assert_int_equal(test_server_connections(f->server), 1);
+    atl_grpc_free(&f->channel);
+    for (size_t i = 0; i < 3; i++)
+        test_server_free(&others[i]);
+}
+
 static void nobody_there_fails_at_once_and_unsent_until_somebody_comes(void **state)
 {
     struct fixture *f = *state;
@@ -390,6 +481,8 @@ int main(void)
         TEST(a_stream_goes_both_ways),
         TEST(sixteen_mebibytes_go_and_come),
         TEST(a_silent_server_is_left_after_a_ping),
+        TEST(a_call_that_times_out_in_silence_puts_the_connection_to_the_test),
+        TEST(home_is_used_while_it_answers),
         TEST(nobody_there_fails_at_once_and_unsent_until_somebody_comes),
         TEST(rotation_lets_open_calls_end_where_they_are),
         TEST(too_many_calls_are_refused),

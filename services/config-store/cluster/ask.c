@@ -39,6 +39,7 @@ enum atl_code cfg_ask_channel(const struct cfg_place *place, const char *endpoin
     struct atl_grpc_options options = {.loop = loop,
                                        .endpoints = list,
                                        .endpoint_count = count,
+                                       .home = list[0],
                                        .tls = &tls,
                                        .connect_timeout = ATL_SECOND,
                                        .backoff_max = ATL_SECOND};

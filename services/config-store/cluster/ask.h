@@ -6,8 +6,8 @@
 #include "etcd/etcd.h"
 #include "io/loop.h"
 
-/* A channel to etcd with the certificates of DIR/etcd; endpoints with commas between.
- * Errors: ATL_E_INVALID. */
+/* A channel to etcd with the certificates of DIR/etcd; endpoints with commas between, the
+ * first of which is used while it answers. Errors: ATL_E_INVALID. */
 ATL_MUST_CHECK enum atl_code cfg_ask_channel(const struct cfg_place *place, const char *endpoints,
                                              struct atl_loop *loop, struct atl_grpc **ret_channel,
                                              struct atl_error *err);

@@ -22,8 +22,11 @@ void cfg_cluster_start_done(struct cfg_cluster_start *start)
 
 static void choose(struct cfg_cluster_start *start, struct cfg_engine_choice *choice)
 {
+    struct atl_buf home ATL_BUF_AT_EXIT = {0};
+    cfg_endpoint_write(start->conf.address, CFG_ETCD_CLIENT_PORT, &home);
     choice->kind = "etcd";
     choice->endpoints = start->conf.endpoints;
+    choice->home = atl_arena_strdup(&start->arena, home.data);
     choice->ca_file = cfg_place_path(&start->place, "etcd/ca.pem", &start->arena);
     choice->cert_file = cfg_place_path(&start->place, "etcd/node.pem", &start->arena);
     choice->seal_key = cfg_place_path(&start->place, CFG_SEAL_FILE, &start->arena);

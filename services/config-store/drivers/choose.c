@@ -49,6 +49,7 @@ static enum atl_code choose_etcd(const struct cfg_engine_choice *choice, struct 
     if (getrandom(&chosen->options.seed, sizeof chosen->options.seed, 0) < 0)
         chosen->options.seed = (uint64_t)atl_clock_monotonic(); /* only spreads reconnects */
     chosen->options.seal_key = choice->seal_key;
+    chosen->options.home = choice->home;
     chosen->shared = &cfg_shared_etcd;
     return ATL_OK;
 }

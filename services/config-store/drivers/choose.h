@@ -9,6 +9,7 @@
 struct cfg_engine_choice {
     const char *kind;
     const char *endpoints;
+    const char *home; /* see struct atl_grpc_options; NULL */
     const char *ca_file;
     const char *cert_file;
     const char *key_file;

@@ -257,6 +257,7 @@ static enum atl_code etcd_open(const struct cfg_shared_options *options, const s
     const struct atl_grpc_options grpc = {.loop = options->loop,
                                           .endpoints = options->endpoints,
                                           .endpoint_count = options->endpoint_count,
+                                          .home = options->home,
                                           .tls = options->tls,
                                           .message_max = 96 << 20, /* a page of files */
                                           .connect_timeout = ATL_SECOND,

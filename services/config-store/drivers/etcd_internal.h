@@ -11,12 +11,11 @@
 #define ETCD_WRITE_TIMEOUT (400 * ATL_MS)
 /* So long an election may take before the store counts as read-only. Meanwhile writes wait; what is not of
  * .state/ waits longer: a member may begin anew, and its administrator would only be told to try again. */
-#define ETCD_GRACE           ATL_SECOND
-#define ETCD_PATIENCE        (3 * ATL_SECOND)
-#define ETCD_CONFIRM_EVERY   ATL_SECOND
-#define ETCD_CONFIRM_TIMEOUT (500 * ATL_MS)
-#define ETCD_CONFIRM_AGAIN   (200 * ATL_MS) /* after one that failed */
-#define ETCD_UPKEEP_EVERY    (10 * ATL_SECOND)
+#define ETCD_GRACE         ATL_SECOND
+#define ETCD_PATIENCE      (3 * ATL_SECOND)
+#define ETCD_CONFIRM_EVERY ATL_SECOND
+#define ETCD_CONFIRM_AGAIN (200 * ATL_MS) /* after one that failed */
+#define ETCD_UPKEEP_EVERY  (10 * ATL_SECOND)
 enum {
     ETCD_LEASE_SECONDS = 1800, /* of a lease that holds recorded requests */
     ETCD_LEASE_USED = 600,     /* then the next one is used: each request is kept 20 minutes at least */

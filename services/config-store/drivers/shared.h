@@ -13,6 +13,7 @@ struct cfg_shared_options {
     struct atl_loop *loop;
     const char *const *endpoints;
     size_t endpoint_count;
+    const char *home;               /* see struct atl_grpc_options; NULL */
     const struct atl_grpc_tls *tls; /* NULL: none, for tests */
     const char *seal_key; /* file of the key that priv/ is encrypted with (drivers/seal.h); NULL: it is not */
     uint64_t seed;
