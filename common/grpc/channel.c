@@ -117,12 +117,18 @@ static void on_homing(void *user)
     atl_grpc_rotate(channel);
 }
 
+static void look_for_home(struct atl_grpc *channel)
+{
+    bool there = is_home(channel, atl_grpc_endpoint(channel));
+    if (!there && channel->homing == NULL && find_home(channel) < channel->endpoint_count)
+        channel->homing = atl_loop_timer(channel->loop, channel->home_wait, 0, on_homing, channel);
+}
+
 static void note_ready(struct atl_grpc *channel, const struct grpc_conn *conn)
 {
     if (is_home(channel, conn->endpoint))
         channel->home_since = atl_loop_now(channel->loop);
-    else if (channel->homing == NULL && find_home(channel) < channel->endpoint_count)
-        channel->homing = atl_loop_timer(channel->loop, channel->home_wait, 0, on_homing, channel);
+    look_for_home(channel);
 }
 
 static void note_left(struct atl_grpc *channel, const struct grpc_conn *conn)
@@ -452,5 +458,6 @@ enum atl_code atl_grpc_set_endpoints(struct atl_grpc *channel, const char *const
     channel->endpoint = kept < count ? kept : 0;
     if (kept == count)
         atl_grpc_rotate(channel);
+    look_for_home(channel);
     return ATL_OK;
 }

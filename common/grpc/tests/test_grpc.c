@@ -362,6 +362,11 @@ static void home_is_used_while_it_answers(void **state)
     wait_endpoint(f, home);
     assert_int_equal(call(f, "/t/Echo", "x").end.code, ATL_OK);
     assert_int_equal(test_server_connections(f->server), 1);
+    assert_atl_ok(atl_grpc_set_endpoints(f->channel, list, 3, &err), &err); /* it is no member any more */
+    assert_int_equal(call(f, "/t/Echo", "x").end.code, ATL_OK);
+    assert_string_not_equal(atl_grpc_endpoint(f->channel), home);
+    assert_atl_ok(atl_grpc_set_endpoints(f->channel, list, 4, &err), &err);
+    wait_endpoint(f, home);
     atl_grpc_free(&f->channel);
     for (size_t i = 0; i < 3; i++)
         test_server_free(&others[i]);
