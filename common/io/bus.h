@@ -183,8 +183,9 @@ struct atl_reply {
 typedef void atl_reply_fn(const struct atl_reply *reply, void *user);
 
 /* Any instance that is well, for services that answer alike on every node: this node's; while it does not
- * answer, the one that answered last, or the next of the directory. What was not surely left undone is asked
- * of another only where the method is idempotent. */
+ * answer, the one that answered last, or the next of the directory. A call that ends by its deadline has
+ * asked one that may hang: the next call asks another one. What was not surely left undone is asked of
+ * another only where the method is idempotent. */
 #define ATL_ANY_NODE "*"
 
 struct atl_call_options {

@@ -142,6 +142,8 @@ static void timed_out(void *user)
         (void)atl_fail(&error, ATL_E_DEADLINE, NULL, "%s did not answer %s in time", call->peer->label,
                        call->rpc->name);
         send_cancel(call);
+        if (call->any) /* until it answers anything, the next call asks another one first */
+            call->peer->failed_at = atl_clock_monotonic();
     }
     finish_error(call, &error);
 }

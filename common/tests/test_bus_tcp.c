@@ -74,6 +74,8 @@ static const struct atl_handler handlers[] = {
 static const struct atl_handler refusing[] = {
     {"Echo", refuse}, {"Count", refuse}, {"Slow", hold}, {"Steady", hold}};
 
+static const struct atl_handler quick[] = {{"Echo", echo}, {"Count", echo}, {"Slow", echo}, {"Steady", echo}};
+
 static struct atl_bus *open_server(struct fixture *f, unsigned int at)
 {
     struct atl_bus *bus = rig_bus(&f->rig, at, "storage-agent");
@@ -528,6 +530,30 @@ static void any_member_answers_when_ours_cannot(void **state)
     }
 }
 
+static void any_member_answers_after_one_that_hangs(void **state)
+{
+    struct fixture *f = *state;
+    struct atl_bus *second = rig_bus(&f->rig, 2, "storage-agent");
+    atl_bus_serve(second, &test_service, quick, ATL_COUNT(quick), f);
+    rig_tell_all(&f->rig, 2, false);
+    (void)call(f, f->friend, TEST_ECHO, "n1"); /* n1 has answered last, and is asked first */
+    wait_answers(f, 1);
+    const struct atl_call_options soon = {.node = ATL_ANY_NODE, .deadline = ATL_SECOND};
+    (void)call_with(f, f->friend, TEST_SLOW, soon);
+    wait_answers(f, 2);
+    assert_int_equal(f->code, ATL_E_DEADLINE);
+    assert_int_equal(f->held_count, 1);
+    (void)call_with(f, f->friend, TEST_SLOW, soon);
+    wait_answers(f, 3);
+    assert_int_equal(f->code, ATL_OK);
+    (void)call(f, f->friend, TEST_ECHO, "n1"); /* it is well again */
+    wait_answers(f, 4);
+    (void)call_with(f, f->friend, TEST_SLOW, soon);
+    wait_answers(f, 5);
+    assert_int_equal(f->held_count, 2);
+    atl_bus_close(&second);
+}
+
 #define tcp_test(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -554,6 +580,7 @@ int main(void)
         tcp_test(any_member_answers_when_ours_does_not),
         tcp_test(any_member_answers_while_ours_starts),
         tcp_test(any_member_answers_when_ours_cannot),
+        tcp_test(any_member_answers_after_one_that_hangs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
