@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -199,6 +200,19 @@ class Ha(Looking, unittest.TestCase):
         self.assertEqual(self.resets(), [], "a healthy node was reset")
         self.assertEqual(machines_of(self.testbed, home), pid, "the guest was disturbed")
         self.wait_state("started")
+
+    def test_02b_a_config_store_hangs_and_nothing_is_fenced(self):
+        """It takes calls and answers none: the node's lock is renewed through another node's."""
+        home = self.home()
+        guest = machines_of(self.testbed, home)
+        pid = self.testbed.kill(home, "config-store", signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        time.sleep(8)
+        self.assertEqual(self.resets(), [], f"a healthy node was reset {self.explain(home)}")
+        self.assertEqual(machines_of(self.testbed, home), guest, "the guest was disturbed")
+        os.kill(pid, signal.SIGCONT)
+        self.wait_state("started")
+        self.all_nodes_well(NODES, 60)
 
     def test_03_power_is_cut(self):
         old, _ = self.strike("power cut", self.testbed.power_off)
