@@ -7,7 +7,7 @@
 
 enum {
     CFG_EDIT_FILES = 4,
-    CFG_TRIES_MAX = 8, /* so often a change begins again because another node was faster */
+    CFG_TRIES_MAX = 32, /* so often a change begins again since another node was faster: every other time */
 };
 
 struct cfg_edit;
