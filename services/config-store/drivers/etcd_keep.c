@@ -14,6 +14,13 @@ static void on_confirm_timer(void *user)
     etcd_confirm(engine, NULL, NULL);
 }
 
+/* An etcd that answers stays in use while it has no leader for a moment: the next one in the list may be the
+ * one whose loss brought the election about. */
+static bool is_worth_leaving(const struct etcd_engine *engine, enum atl_code code, atl_ns now)
+{
+    return code == ATL_E_DEADLINE || (code != ATL_OK && now - engine->failing >= ETCD_PATIENCE);
+}
+
 /* The engine's own look at etcd, once a second: whether it can be written. */
 static void take_own_confirm(struct etcd_engine *engine, enum atl_code code, const struct atl_error *error)
 {
@@ -29,7 +36,7 @@ static void take_own_confirm(struct etcd_engine *engine, enum atl_code code, con
                 writable ? "it has a leader" : error->text);
     engine->writable = writable;
     engine->looking = false;
-    if (code != ATL_OK)
+    if (is_worth_leaving(engine, code, now))
         atl_grpc_rotate(engine->channel);
     engine->confirm_timer = atl_loop_timer(
         engine->loop, code == ATL_OK ? ETCD_CONFIRM_EVERY : ETCD_CONFIRM_AGAIN, 0, on_confirm_timer, engine);
@@ -50,7 +57,7 @@ static void end_confirm(struct etcd_confirm *confirm, enum atl_code code, const 
     if (fn == NULL)
         take_own_confirm(engine, code, error);
     else
-        fn(code, error, user);
+        fn(code == ATL_OK ? ATL_OK : ATL_E_UNAVAILABLE, error, user);
 }
 
 static struct etcd_confirm *find_fed(const struct etcd_engine *engine)
@@ -75,7 +82,7 @@ static void on_confirmed(const struct atl_etcd_answer *answer, void *user)
     const Etcd__RangeResponse *range = (const void *)answer->message;
     confirm->call = NULL;
     if (answer->code != ATL_OK || range->header == NULL) {
-        end_confirm(confirm, ATL_E_UNAVAILABLE, &answer->error);
+        end_confirm(confirm, answer->code != ATL_OK ? answer->code : ATL_E_INTERNAL, &answer->error);
         return;
     }
     confirm->revision = range->header->revision;
