@@ -1,6 +1,8 @@
 /* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, moves. */
 #include "etcd_rig.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "drivers/etcd_keys.h"
@@ -469,6 +471,73 @@ static void the_leader_dies_in_a_storm_of_writes(void **state)
     cfg_store_close(&store);
 }
 
+/* Listens where the member that was killed did; *seen is set when somebody connects. */
+static int stand_in(size_t member, bool *seen)
+{
+    const char *port = strrchr(rig.etcd->members[member].endpoint, ':') + 1;
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int yes = 1;
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    *seen = false;
+    return fd;
+}
+
+static void look_for_clients(int fd, atl_ns how_long, bool *seen)
+{
+    for (atl_ns until = atl_clock_monotonic() + how_long; atl_clock_monotonic() < until;) {
+        atl_loop_step(rig.loop, 20 * ATL_MS);
+        int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        if (client < 0)
+            continue;
+        *seen = true;
+        (void)close(client);
+    }
+}
+
+/* An etcd without a leader refuses reads, but it answers: nobody tries the one that was lost. The third
+ * member hangs meanwhile, so that the election lasts longer than the time between two reads. */
+static bool stays_during_an_election(void)
+{
+    size_t leader = etcd_fixture_leader(rig.etcd);
+    size_t third = (leader + 1) % 3;
+    const char *first = rig.endpoints[(leader + 2) % 3]; /* the lost one is next */
+    const char *const order[] = {first, rig.endpoints[leader], rig.endpoints[third]};
+    struct rig one = rig;
+    memcpy(one.endpoints, order, sizeof order);
+    one.shared.endpoints = one.endpoints;
+    one.shared.home = first;
+    struct cfg_store *store = rig_store(&one);
+    bool seen = false;
+    assert_int_equal(rig_put(&rig, store, "before", "x").code, ATL_OK);
+    etcd_fixture_kill(rig.etcd, leader);
+    int fd = stand_in(leader, &seen);
+    etcd_fixture_pause(rig.etcd, third);
+    look_for_clients(fd, 1200 * ATL_MS, &seen);
+    etcd_fixture_resume(rig.etcd, third);
+    look_for_clients(fd, 3 * ATL_SECOND, &seen);
+    assert_int_equal(rig_put(&rig, store, "after", "x").code, ATL_OK);
+    (void)close(fd);
+    etcd_fixture_start(rig.etcd, leader);
+    wait_until_writable(store);
+    cfg_store_close(&store);
+    return !seen;
+}
+
+static void an_election_is_no_reason_to_leave_an_etcd(void **state)
+{
+    (void)state;
+    bool stayed = false;
+    for (size_t i = 0; i < 3 && !stayed; i++) /* an election of two seconds is one; a slow machine has it */
+        stayed = stays_during_an_election();
+    assert_true(stayed);
+}
+
 static bool wait_until_read_only(struct cfg_store *store)
 {
     bool writable = true;
@@ -657,6 +726,7 @@ int main(void)
         ONE(another_tree_takes_the_place_of_the_first),
         ONE(a_move_may_be_ended_anywhere_and_begun_again),
         THREE(the_leader_dies_in_a_storm_of_writes),
+        THREE(an_election_is_no_reason_to_leave_an_etcd),
         THREE(without_quorum_reads_go_on_and_say_their_age),
         THREE(a_change_waits_for_members_that_come_back),
         THREE(a_write_whose_answer_is_lost_is_done_once),
