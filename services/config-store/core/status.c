@@ -253,11 +253,13 @@ void cfg_status_forget_node(struct cfg_status *status, const char *name)
 void cfg_status_member(struct cfg_status *status, const char *name, bool online)
 {
     struct cfg_node_row *node = find_node(status, name);
-    if (node == NULL)
+    enum cfg_presence presence = online ? CFG_PRESENT : CFG_LOST;
+    if (node == NULL || node->presence == presence)
         return;
     if (!online)
         forget_state(&node->row);
     node->online = online;
+    node->presence = presence;
     set_text(&node->row.status, online ? "online" : "offline");
 }
 
@@ -426,7 +428,7 @@ bool cfg_status_push(struct cfg_status *status, const char *service,
     sender->sequence = push->sequence;
     sender->heard = now;
     sender->stale = false;
-    if (push->node_status != NULL)
+    if (push->node_status != NULL && node->presence != CFG_LOST)
         take_node(node, push->node_status);
     for (size_t i = 0; i < push->n_guest; i++)
         take_guest(status, push->node, push->guest[i]);
@@ -453,8 +455,9 @@ void cfg_status_tick(struct cfg_status *status, atl_ns now)
         sender->stale = true;
         struct cfg_node_row *node = find_node(status, sender->node);
         if (strcmp(sender->service, "compute-agent") == 0 && node != NULL) {
+            if (node->presence != CFG_LOST)
+                forget_state(&node->row);
             node->online = false;
-            forget_state(&node->row);
             forget_sender(status, sender);
         }
         for (size_t k = 0; k < status->storage_count; k++)

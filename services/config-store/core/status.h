@@ -27,6 +27,12 @@ struct cfg_storage_row {
     bool seen; /* in the full push that is being read */
 };
 
+/* What membership said last of a node; of a lost one, whatever is still heard of it, it is offline. */
+enum cfg_presence {
+    CFG_UNTOLD,
+    CFG_PRESENT,
+    CFG_LOST,
+};
 struct cfg_node_row {
     Atoll__Cluster__V1__ResourcesRow row;
     char name[CFG_NAME_SIZE];
@@ -34,6 +40,7 @@ struct cfg_node_row {
     char ip[48];
     char fingerprint[100];
     bool online;
+    enum cfg_presence presence;
 };
 
 struct cfg_task_row {
@@ -56,7 +63,8 @@ void cfg_status_pools(struct cfg_status *status, const struct atl_acl *acl);
 void cfg_status_node(struct cfg_status *status, const char *node);
 /* The node was removed. */
 void cfg_status_forget_node(struct cfg_status *status, const char *node);
-/* Another node is there, or gone, before its agents say anything. */
+/* Another node is there, or gone, before its agents say anything; a gone one is "offline" until it is there
+ * again. One that is there and silent is "unknown". */
 void cfg_status_member(struct cfg_status *status, const char *node, bool online);
 
 /*

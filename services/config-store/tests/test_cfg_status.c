@@ -168,6 +168,40 @@ static void push_task(const char *upid, int64_t endtime)
     (void)cfg_status_push(status, "compute-agent", &input, 0);
 }
 
+static const char *node_state(void)
+{
+    size_t count = 0;
+    struct cfg_node_row *const *rows = cfg_status_nodes(status, &count);
+    assert_int_equal(count, 1);
+    return rows[0]->row.status;
+}
+
+static void a_lost_node_is_offline_until_it_is_back(void **state)
+{
+    (void)state;
+    config("nodes/pve1/qemu-server/100.conf", "");
+    assert_true(push(1, 1, true, 100, 0));
+    cfg_status_member(status, node, true);
+    assert_string_equal(node_state(), "online");
+    cfg_status_member(status, node, false);
+    assert_string_equal(node_state(), "offline");
+    assert_true(push(1, 2, false, 100, 1)); /* was on its way */
+    assert_string_equal(node_state(), "offline");
+    cfg_status_tick(status, CFG_STATUS_STALE + 1);
+    assert_string_equal(node_state(), "offline");
+    assert_string_equal(guest_row(100)->status, "unknown");
+    assert_true(push(1, 3, true, 100, CFG_STATUS_STALE + 2));
+    assert_string_equal(node_state(), "offline");
+    cfg_status_member(status, node, true);
+    assert_string_equal(node_state(), "online");
+    cfg_status_tick(status, 2 * CFG_STATUS_STALE + 2);
+    assert_string_equal(node_state(), "unknown"); /* there, and silent */
+    cfg_status_member(status, node, true);        /* as before: another node has come or gone */
+    assert_string_equal(node_state(), "unknown");
+    cfg_status_member(status, node, false);
+    assert_string_equal(node_state(), "offline");
+}
+
 static void tasks_are_listed_newest_first_and_bounded(void **state)
 {
     (void)state;
@@ -256,6 +290,7 @@ int main(void)
         VIEW(a_guest_that_moves_is_the_other_nodes),
         VIEW(a_gap_is_seen_and_filled_by_a_full_push),
         VIEW(silence_makes_everything_unknown),
+        VIEW(a_lost_node_is_offline_until_it_is_back),
         VIEW(tasks_are_listed_newest_first_and_bounded),
         cmocka_unit_test(a_line_is_found_in_the_first_section_only),
         cmocka_unit_test(secrets_are_set_found_and_dropped),
