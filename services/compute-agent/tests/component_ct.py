@@ -485,13 +485,20 @@ class Containers(unittest.TestCase):
             if both:
                 self.world.spawn("compute-agent", "--driver", "fake")
             wait_for("the end", lambda: self.try_task_ended(upid), 20)
-            if self.world.task(upid) == "OK":
+            if wait_for("nothing or all of it", lambda: self.made(vmid), 20) == "whole":
                 self.ok(self.world.api("delete", self.path(vmid)))
-            wait_for("the leftovers to go",
-                     lambda: vmid not in [r["vmid"] for r in self.world.api("get", self.path())], 20)
             folder = os.path.join(self.world.run_dir, "lxc", str(vmid))
             wait_for("the folder to go", lambda: not os.path.exists(folder))
             self.nothing_left(vmid)
+
+    def made(self, vmid):
+        """"whole" when the worker was killed after its last write, or too late; None while it is cleaned up."""
+        if vmid not in [row["vmid"] for row in self.world.api("get", self.path())]:
+            return "nothing"
+        try:
+            return None if self.world.api("get", self.path(vmid, "config")).get("lock") else "whole"
+        except ApiFailure:
+            return None  # it has just gone
 
     def try_task_ended(self, upid):
         try:
