@@ -486,6 +486,8 @@ class Containers(unittest.TestCase):
                 self.world.spawn("compute-agent", "--driver", "fake")
             wait_for("the end", lambda: self.try_task_ended(upid), 20)
             if wait_for("nothing or all of it", lambda: self.made(vmid), 20) == "whole":
+                self.ok(self.act(vmid, "start"))
+                self.ok(self.act(vmid, "stop"))
                 self.ok(self.world.api("delete", self.path(vmid)))
             folder = os.path.join(self.world.run_dir, "lxc", str(vmid))
             wait_for("the folder to go", lambda: not os.path.exists(folder))

@@ -1,12 +1,11 @@
 /* The tree on real etcd when things go wrong: races of nodes, compaction, lost leaders, moves. */
 #include "etcd_rig.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "drivers/etcd_keys.h"
 #include "etcd/etcd.h"
+#include "grpc/tests/server.h"
 #include "ha/place.h"
 
 static struct rig rig;
@@ -471,33 +470,10 @@ static void the_leader_dies_in_a_storm_of_writes(void **state)
     cfg_store_close(&store);
 }
 
-/* Listens where the member that was killed did; *seen is set when somebody connects. */
-static int stand_in(size_t member, bool *seen)
+static void step_for(atl_ns how_long)
 {
-    const char *port = strrchr(rig.etcd->members[member].endpoint, ':') + 1;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                  .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    const int yes = 1;
-    assert_true(fd >= 0);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes), 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(fd, 8), 0);
-    *seen = false;
-    return fd;
-}
-
-static void look_for_clients(int fd, atl_ns how_long, bool *seen)
-{
-    for (atl_ns until = atl_clock_monotonic() + how_long; atl_clock_monotonic() < until;) {
+    for (atl_ns until = atl_clock_monotonic() + how_long; atl_clock_monotonic() < until;)
         atl_loop_step(rig.loop, 20 * ATL_MS);
-        int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-        if (client < 0)
-            continue;
-        *seen = true;
-        (void)close(client);
-    }
 }
 
 /* An etcd without a leader refuses reads, but it answers: nobody tries the one that was lost. The third
@@ -506,6 +482,7 @@ static bool stays_during_an_election(void)
 {
     size_t leader = etcd_fixture_leader(rig.etcd);
     size_t third = (leader + 1) % 3;
+    uint16_t port = (uint16_t)strtoul(strrchr(rig.endpoints[leader], ':') + 1, NULL, 10);
     const char *first = rig.endpoints[(leader + 2) % 3]; /* the lost one is next */
     const char *const order[] = {first, rig.endpoints[leader], rig.endpoints[third]};
     struct rig one = rig;
@@ -513,20 +490,20 @@ static bool stays_during_an_election(void)
     one.shared.endpoints = one.endpoints;
     one.shared.home = first;
     struct cfg_store *store = rig_store(&one);
-    bool seen = false;
     assert_int_equal(rig_put(&rig, store, "before", "x").code, ATL_OK);
     etcd_fixture_kill(rig.etcd, leader);
-    int fd = stand_in(leader, &seen);
+    struct test_server *stand_in = test_server_new(rig.loop, port);
     etcd_fixture_pause(rig.etcd, third);
-    look_for_clients(fd, 1200 * ATL_MS, &seen);
+    step_for(1200 * ATL_MS);
     etcd_fixture_resume(rig.etcd, third);
-    look_for_clients(fd, 3 * ATL_SECOND, &seen);
+    step_for(3 * ATL_SECOND);
     assert_int_equal(rig_put(&rig, store, "after", "x").code, ATL_OK);
-    (void)close(fd);
+    bool stayed = test_server_connections(stand_in) == 0;
+    test_server_free(&stand_in);
     etcd_fixture_start(rig.etcd, leader);
     wait_until_writable(store);
     cfg_store_close(&store);
-    return !seen;
+    return stayed;
 }
 
 static void an_election_is_no_reason_to_leave_an_etcd(void **state)
