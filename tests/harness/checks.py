@@ -65,8 +65,17 @@ def cppcheck():
             *tracked("common/*.c", "services/*.c", "tools/*.c", "tests/*.c")]
 
 
+def configured_twice():
+    """A second configuration must change no command: whoever builds again would compile everything anew."""
+    script = ('set -e; rm -rf "$1"; for turn in 1 2; do cmake --preset release -B "$1" >/dev/null; '
+              'grep -E "^  [A-Z_]*(FLAGS|INCLUDES|DEFINES|COMMAND|LIBRARIES) =" "$1/build.ninja" > "$1/turn.$turn"; done; '
+              'diff "$1/turn.1" "$1/turn.2"; rm -rf "$1"')
+    return ["bash", "-c", script, "configure", build_dir("configured-twice")]
+
+
 def run_level(report, full=False):
     run_static(report)
+    report.run("checks/configured-twice", configured_twice(), 300)
     dev = build(report, "dev", label="checks/gcc-dev")
     clang = build(report, "clang", label="checks/clang")
     build(report, "release", label="checks/gcc-release")
