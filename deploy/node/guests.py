@@ -42,7 +42,7 @@ def upload(rest, node, steps, content, path):
         steps.progress(f"{sent >> 20} of {total >> 20} MiB")
 
     rest.wait(rest.upload(node.name, STORAGE, content, path, progress))
-    return f"{volume}, {size >> 20} MiB"
+    return f"{volume}, {size >> 20} MiB" if size >= 1 << 20 else f"{volume}, {size >> 10} KiB"
 
 
 def upload_disk(rest, node, steps):

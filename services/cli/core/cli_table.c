@@ -31,7 +31,7 @@ static bool is_size(const char *name)
 {
     static const char *const names[] = {"mem",       "maxmem", "disk",    "maxdisk", "size",   "total",
                                         "used",      "avail",  "free",    "netin",   "netout", "diskread",
-                                        "diskwrite", "swap",   "maxswap", NULL};
+                                        "diskwrite", "swap",   "maxswap", "memhost", NULL};
     return one_of(name, names);
 }
 
