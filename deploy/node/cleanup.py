@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 SYSCTLS = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding",
@@ -98,7 +99,8 @@ def outer_pids(init_pid):
 
 
 def end_tree(pid, patience=5):
-    """Ends all below pid, then pid. Guests first: their ends must not be seen by something that starts them anew."""
+    """Ends all below pid, then pid and what keeps starting others. Guests first: their ends must not be seen by
+    something that starts them anew."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         keep = {p for p in descendants(pid) if is_supervisor(p)}
         for each in descendants(pid):
@@ -107,15 +109,15 @@ def end_tree(pid, patience=5):
         end = time.monotonic() + patience
         while time.monotonic() < end and [p for p in descendants(pid) if p not in keep and not is_zombie(p)]:
             time.sleep(0.05)
-    left = descendants(pid)
-    for each in [*left, pid]:
+    for each in [pid, *descendants(pid)]:  # parents before children, which they would start anew
         send(each, signal.SIGKILL)
 
 
 def is_supervisor(pid):
+    """runsv starts svlogd anew whenever it ends, so that is left alone as long."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8") as text:
-            return text.read().strip() in ("runsvdir", "runsv")
+            return text.read().strip() in ("runsvdir", "runsv", "svlogd")
     except OSError:
         return False
 
@@ -200,6 +202,14 @@ def remove_cgroup(folder):
 
 # What libvirt and liblxc make on a host without namespaces of the node's own.
 HOST_CGROUPS = ["machine", "machine.slice", "atoll", "lxc"]
+
+
+def tear_network_down(command, node):
+    """sdn-agent knows best what it made: bridges, rules, settings, its dnsmasq. Its log is shown when it fails."""
+    done = subprocess.run([*command, "--teardown", "--run-dir", node.run_dir, "--state-dir", node.state_dir],
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stderr.rstrip(), file=sys.stderr)
 
 
 def restore(node, before):

@@ -314,7 +314,8 @@ class Node:
         if self.isolated:
             os.kill(pid, signal.SIGKILL)  # the kernel ends the whole pid namespace with it
         else:
-            self.tear_network_down()
+            if os.path.exists(self.program("atoll-sdn-agent")):
+                cleanup.tear_network_down(self.enter(self.program("atoll-sdn-agent")), self)
             cleanup.end_tree(pid)
         wait_until(10, lambda: not os.path.exists(f"/proc/{pid}") or cleanup.is_zombie(pid))
         cleanup.reap(pid, (self.saved() or {}).get("launcher"))
@@ -328,13 +329,6 @@ class Node:
         cleanup.reap(pid, saved.get("launcher"))
         cleanup.restore(self, saved)
         shutil.rmtree(self.run_dir, ignore_errors=True)  # a machine that boots finds /run empty
-
-    def tear_network_down(self):
-        """sdn-agent knows best what it made: bridges, rules, settings, its dnsmasq."""
-        program = self.program("atoll-sdn-agent")
-        if os.path.exists(program):
-            subprocess.run(self.enter(program, "--teardown", "--run-dir", self.run_dir, "--state-dir", self.state_dir),
-                           stdout=subprocess.DEVNULL, check=False)
 
 
 

@@ -189,8 +189,7 @@ class SystemdNode(Node):
         systemctl("stop", *("atoll-" + name for name in slots.NAMES))
         teardown = "/usr/libexec/atoll/atoll-sdn-agent"
         if os.path.exists(teardown):
-            subprocess.run([teardown, "--teardown", "--run-dir", self.run_dir, "--state-dir", self.state_dir],
-                           stdout=subprocess.DEVNULL, check=False)
+            cleanup.tear_network_down([teardown], self)
         for unit in UNITS:  # what a service left behind: monitors, dnsmasq
             systemctl("kill", "--kill-whom=all", "--signal=KILL", unit)
         systemctl("stop", "atoll-guests")
