@@ -1,8 +1,7 @@
-/* Fuzzes section files and colon files. */
+/* Fuzzes section files. */
 #include "fuzz_codec.h"
 
 #include "atoll/test/v1/test.atl.h"
-#include "pure/colon.h"
 
 static bool face(const struct atl_message *table, const char *text, size_t length, struct atl_buf *out)
 {
@@ -18,21 +17,8 @@ static bool face(const struct atl_message *table, const char *text, size_t lengt
     return taken;
 }
 
-static bool colons(const struct atl_message *table, const char *text, size_t length, struct atl_buf *out)
-{
-    (void)table;
-    struct atl_arena arena = {0};
-    struct atl_colon_reader reader = {text, text + length};
-    struct atl_colon_record record;
-    while (atl_colon_next(&reader, &arena, &record))
-        atl_colon_write(out, record.fields, record.count);
-    atl_arena_done(&arena);
-    return true;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzz_fixed_point(face, &atl_msg_test_v1_Store, data, size);
-    fuzz_fixed_point(colons, NULL, data, size);
     return 0;
 }

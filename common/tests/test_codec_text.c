@@ -1,11 +1,10 @@
-/* Configuration text: guest files, section files, colon files. */
+/* Configuration text: guest files, section files. */
 #include "atl_test.h"
 
 #include "atoll/lxc/v1/lxc.atl.h"
 #include "atoll/qemu/v1/qemu.atl.h"
 #include "atoll/test/v1/test.atl.h"
 #include "pure/codec.h"
-#include "pure/colon.h"
 
 struct fixture {
     struct atl_arena arena;
@@ -237,55 +236,13 @@ static void section_files_keep_everything(void **state)
     assert_int_equal(f->count, 0);
 }
 
-static void colon_files_are_split_and_escaped(void **state)
-{
-    struct fixture *f = *state;
-    const char *text = "user:root@pam:1:0:::a@b:com%3Ament %zz::\n"
-                       "\n"
-                       "  # note: kept\n"
-                       "acl:1:/:a,b:Admin:\n"
-                       "a:b:c:d:e:f:g:h:i:j:k:l:m:n:o:p:q";
-    struct atl_colon_reader reader = {text, text + strlen(text)};
-    struct atl_colon_record record;
-    assert_true(atl_colon_next(&reader, &f->arena, &record));
-    assert_int_equal(record.count, 9);
-    assert_string_equal(record.fields[1], "root@pam");
-    assert_string_equal(record.fields[4], "");
-    assert_string_equal(record.fields[7], "com%3Ament %zz");
-    assert_string_equal(record.fields[9], "");
-    assert_true(atl_colon_next(&reader, &f->arena, &record));
-    assert_int_equal(record.count, 1);
-    assert_string_equal(record.fields[0], "# note: kept");
-    atl_colon_write(&f->out, record.fields, record.count);
-    assert_true(atl_colon_next(&reader, &f->arena, &record));
-    assert_int_equal(record.count, 5);
-    assert_string_equal(record.fields[4], "Admin");
-    assert_true(atl_colon_next(&reader, &f->arena, &record));
-    assert_int_equal(record.count, 16);
-    assert_string_equal(record.fields[15], "p:q");
-    assert_false(atl_colon_next(&reader, &f->arena, &record));
-    static const char *const fields[] = {"user", "x:y%", "\xc3\xa4\n\t", ""};
-    atl_colon_write(&f->out, fields, ATL_COUNT(fields));
-    assert_string_equal(f->out.data, "# note: kept\nuser:x%3Ay%25:\xc3\xa4%0A%09::\n");
-    reader = (struct atl_colon_reader){f->out.data + 13, f->out.data + f->out.length};
-    assert_true(atl_colon_next(&reader, &f->arena, &record));
-    assert_int_equal(record.count, 4);
-    for (size_t i = 0; i < ATL_COUNT(fields); i++)
-        assert_string_equal(record.fields[i], fields[i]);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(a_virtual_machine_survives_and_is_canonical),
-        CASE(a_container_survives_with_its_raw_lines),
-        CASE(sections_comments_and_unknown_lines_are_kept),
-        CASE(an_empty_file_is_one_empty_section),
-        CASE(a_line_break_in_a_value_makes_no_line),
-        CASE(a_description_keeps_its_bytes),
-        CASE(files_too_long_or_with_a_nul_are_refused),
-        CASE(section_files_keep_everything),
-        CASE(colon_files_are_split_and_escaped),
+        CASE(a_virtual_machine_survives_and_is_canonical),  CASE(a_container_survives_with_its_raw_lines),
+        CASE(sections_comments_and_unknown_lines_are_kept), CASE(an_empty_file_is_one_empty_section),
+        CASE(a_line_break_in_a_value_makes_no_line),        CASE(a_description_keeps_its_bytes),
+        CASE(files_too_long_or_with_a_nul_are_refused),     CASE(section_files_keep_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
