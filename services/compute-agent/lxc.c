@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "atoll/lxc/v1/helper.atl.h"
 #include "atoll/lxc/v1/lxc.atl.h"
 #include "core/lxc_volume.h"
 #include "io/log.h"
@@ -366,35 +367,51 @@ static const char *part_program(const char *type, void *self)
 /* --- leftovers of creations
  * --------------------------------------------------------------------------------------- */
 
-/* A container that was being made by a worker that is gone: nothing of it stays. */
-static void abandon(struct lxc_part *part, uint32_t vmid)
+static bool is_reserved(const struct lxc_part *part, uint32_t vmid)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     struct cmp_lxc_doc doc;
-    if (lxc_part_doc(part, vmid, &arena, &doc, NULL) != ATL_OK)
-        return;
-    const char *lock = cmp_lxc_doc_lock(&doc);
-    if (lock == NULL || strcmp(lock, "create") != 0)
-        return;
+    const char *lock = lxc_part_doc(part, vmid, &arena, &doc, NULL) == ATL_OK ? cmp_lxc_doc_lock(&doc) : NULL;
+    return lock != NULL && strcmp(lock, "create") == 0;
+}
+
+/* A container that was being made by a worker that is gone: nothing of it stays. */
+static void abandon(void *user, uint32_t vmid)
+{
+    struct lxc_part *part = user;
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    struct atl_task_info info;
     Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
+    bool begun = cmp_left_newest(part->cmp, "vzcreate", vmid, &info);
+    if (!is_reserved(part, vmid) || (begun && info.state != ATL_TASK_STOPPED))
+        return;
+    if (begun) {
+        const Atoll__Lxc__V1__TaskSpec *old = (const Atoll__Lxc__V1__TaskSpec *)cmp_left_spec(
+            part->cmp, info.upid, &atl_msg_lxc_v1_TaskSpec, &arena);
+        if (old == NULL) { /* without its list nothing may be removed */
+            atl_log(ATL_ERROR, "clean-up-failed",
+                    "container %" PRIu32 " stays locked: the task %s left no specification", vmid, info.upid);
+            return;
+        }
+        spec.keep = old->keep;
+        spec.n_keep = old->n_keep;
+    }
     spec.vmid = vmid;
     spec.node = atl_arena_strdup(&arena, part->cmp->options.node);
     spec.driver = atl_arena_strdup(&arena, part->driver->name);
     spec.has_abandoned = spec.abandoned = true;
+    spec.has_unbegun = true;
+    spec.unbegun = !begun;
     own_task(part, "vzdestroy", &spec);
 }
 
-static bool being_made(const struct lxc_part *part, uint32_t vmid)
+/* A task that made or removed a container has failed. */
+static void creation_failed(struct lxc_part *part, const struct atl_task_info *info, uint32_t vmid)
 {
-    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    char id[16];
-    struct atl_task_info *infos = NULL;
-    size_t count = 0;
-    size_t total = 0;
-    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
-    const struct atl_upid_filter filter = {.type = "vzcreate", .id = id, .active = true};
-    atl_task_list(part->cmp->reader, &filter, &arena, &infos, &count, &total);
-    return total > 0;
+    if (strcmp(info->parts.type, "vzcreate") == 0)
+        abandon(part, vmid);
+    else if (strcmp(info->parts.type, "vzdestroy") == 0 && is_reserved(part, vmid))
+        cmp_left_failed(part->left, vmid);
 }
 
 static void sweep_one(const char *path, const struct atl_file *file, void *user)
@@ -404,8 +421,7 @@ static void sweep_one(const char *path, const struct atl_file *file, void *user)
     uint32_t vmid = vmid_of(path);
     if (vmid == 0)
         return;
-    if (!being_made(part, vmid))
-        abandon(part, vmid);
+    abandon(part, vmid);
     lxc_moving_sweep(part, vmid);
 }
 
@@ -430,9 +446,8 @@ static void part_task_changed(void *self, const struct atl_task_info *info)
     if (strncmp(info->parts.type, "vz", 2) != 0 || info->state != ATL_TASK_STOPPED || vmid == UINT64_MAX)
         return;
     (void)lxc_part_look(part, (uint32_t)vmid); /* NULL: it does not run */
-    if (strcmp(info->parts.type, "vzcreate") == 0 && strcmp(info->exit, "OK") != 0 &&
-        strncmp(info->exit, "WARNINGS", 8) != 0 && part->cmp->tasks != NULL)
-        abandon(part, (uint32_t)vmid);
+    if (strcmp(info->exit, "OK") != 0 && strncmp(info->exit, "WARNINGS", 8) != 0 && part->cmp->tasks != NULL)
+        creation_failed(part, info, (uint32_t)vmid);
     lxc_moving_changed(part, info, (uint32_t)vmid);
     cmp_push_soon(part->cmp->push);
 }
@@ -480,6 +495,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
     own_prefix(cmp, prefix, sizeof prefix);
     part->facts = cmp_facts_open(cmp->mirror, prefix, read_facts);
     look_all(part);
+    part->left = cmp_left_open(cmp, "lxc", abandon, part);
     atl_mirror_on_batch(cmp->mirror, batch, part);
     atl_bus_serve(cmp->bus, &atl_svc_lxc_v1_Lxc, handlers, ATL_COUNT(handlers), part);
     lxc_moving_serve(part);
@@ -494,6 +510,7 @@ static void part_close(void *self)
     for (size_t i = 0; i < part->guest_count; i++)
         release(part->guests[i]);
     free(part->guests);
+    cmp_left_close(&part->left);
     cmp_facts_close(&part->facts);
     part->driver->close(&part->host);
     free(part);

@@ -19,7 +19,9 @@ struct creating { /* lives in the request's arena */
     struct atl_request *request;
     Atoll__Lxc__V1__CreateRequest create; /* a copy with what we filled in */
     unsigned int waiting;                 /* calls in flight */
-    struct atl_error error;               /* the first one */
+    char **keep;                          /* volumes with its id that are there before */
+    size_t keep_count;
+    struct atl_error error; /* the first one */
     char *template_path;
     const char *stores[STORES_MAX];
     size_t store_count;
@@ -65,6 +67,8 @@ static void reserved(const struct atl_txn_result *result, void *user)
     spec.driver = atl_arena_strdup(atl_request_arena(creating->request), part->driver->name);
     spec.create = &creating->create;
     spec.template_path = creating->template_path;
+    spec.keep = creating->keep;
+    spec.n_keep = creating->keep_count;
     (void)snprintf(id, sizeof id, "%" PRIu32, create->vmid);
     if (cmp_task_begin(part->cmp, creating->request, "vzcreate", id, &spec.base, upid, &creating->error) !=
         ATL_OK) {
@@ -135,6 +139,19 @@ static void template_known(const struct atl_reply *reply, void *user)
     answered(creating);
 }
 
+/* Volumes that carry the id already are not this container's: a creation that is cut off must not remove
+ * them. */
+static void volumes_known(const struct atl_reply *reply, void *user)
+{
+    struct creating *creating = user;
+    if (reply->code == ATL_OK)
+        creating->keep = cmp_left_before((const Atoll__Storage__V1__ListOfGuestReply *)reply->output,
+                                         atl_request_arena(creating->request), &creating->keep_count);
+    else if (creating->error.code == ATL_OK)
+        creating->error = reply->error;
+    answered(creating);
+}
+
 struct store_check {
     struct creating *creating;
     const char *store;
@@ -191,9 +208,13 @@ static void ask_all(struct creating *creating)
     const struct atl_call_options options = {.deadline = atl_request_remaining(creating->request)};
     Atoll__Storage__V1__PathRequest path = ATOLL__STORAGE__V1__PATH_REQUEST__INIT;
     path.volid = creating->create.ostemplate;
-    creating->waiting = 1;
+    Atoll__Storage__V1__ListOfGuestRequest list = ATOLL__STORAGE__V1__LIST_OF_GUEST_REQUEST__INIT;
+    list.vmid = creating->create.vmid;
+    creating->waiting = 2;
     (void)atl_bus_call(creating->part->cmp->bus, &atl_rpc_storage_v1_Volumes_Path, &path.base, &options,
                        template_known, creating);
+    (void)atl_bus_call(creating->part->cmp->bus, &atl_rpc_storage_v1_Volumes_ListOfGuest, &list.base,
+                       &options, volumes_known, creating);
     ask_store(creating, creating->create.storage != NULL ? "storage" : "rootfs", config->rootfs->volume);
     for (size_t i = 0; i < config->n_mp; i++)
         ask_store(creating, atl_arena_format(arena, "mp%" PRIu32, config->mp[i]->index),

@@ -8,6 +8,7 @@
 #include "core/lxc_make.h"
 #include "drivers/lxc_driver.h"
 #include "facts.h"
+#include "left.h"
 
 /* A running container. */
 struct lxc_guest {
@@ -34,7 +35,8 @@ struct lxc_part {
     size_t guest_room;
     struct lxc_starting *starting; /* with the node: being prepared */
     char start_program[320];
-    bool swept; /* leftovers of creations and migrations were looked for */
+    struct cmp_left *left; /* clean-ups that are tried again */
+    bool swept;            /* leftovers of creations and migrations were looked for */
 };
 
 /* Looks whether the container runs and remembers it. NULL: it does not. */

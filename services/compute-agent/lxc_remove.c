@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "atoll/storage/v1/volume.atl.h"
+#include "core/left.h"
 #include "core/lxc_volume.h"
 #include "ha.h"
 #include "lxc_work.h"
@@ -21,11 +22,13 @@ static enum atl_code free_one(struct lxc_work *work, const char *volume, struct 
 }
 
 /* A volume that cannot be removed is told of and left; the container goes all the same. */
-static void free_or_warn(struct lxc_work *work, const char *volume)
+static bool free_or_warn(struct lxc_work *work, const char *volume)
 {
     struct atl_error error = {0};
-    if (free_one(work, volume, &error) != ATL_OK)
+    bool freed = free_one(work, volume, &error) == ATL_OK;
+    if (!freed)
         atl_task_warn(work->task, "Could not remove disk '%s': %s", volume, error.text);
+    return freed;
 }
 
 static void free_config(struct lxc_work *work, const Atoll__Lxc__V1__Config *config)
@@ -40,21 +43,52 @@ static void free_config(struct lxc_work *work, const Atoll__Lxc__V1__Config *con
             free_or_warn(work, config->unused[i]->value->volume);
 }
 
-/* Whatever carries the container's id on any storage. */
-static void free_unreferenced(struct lxc_work *work)
+/* Whatever carries the container's id on any storage, but for what was there before it was made. */
+static bool free_unreferenced(struct lxc_work *work)
 {
     Atoll__Storage__V1__ListOfGuestRequest request = ATOLL__STORAGE__V1__LIST_OF_GUEST_REQUEST__INIT;
     const ProtobufCMessage *output = NULL;
+    const Atoll__Lxc__V1__TaskSpec *spec = work->spec;
     struct atl_error error = {0};
+    bool all = true;
     request.vmid = work->vmid;
     if (atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_ListOfGuest, &request.base, 0, &work->arena,
                       &output, &error) != ATL_OK) {
         atl_task_warn(work->task, "the storages cannot be searched: %s", error.text);
-        return;
+        return false;
     }
     const Atoll__Storage__V1__ListOfGuestReply *reply = (const Atoll__Storage__V1__ListOfGuestReply *)output;
+    for (size_t i = 0; i < reply->n_unread_storage; i++) {
+        const char *storage = atl_arena_format(&work->arena, "%s:", reply->unread_storage[i]);
+        if (cmp_left_keeps(spec->keep, spec->n_keep, storage))
+            continue;
+        atl_task_warn(work->task, "storage '%s' cannot be searched", reply->unread_storage[i]);
+        all = false;
+    }
     for (size_t i = 0; i < reply->n_volume; i++)
-        free_or_warn(work, reply->volume[i]->volid);
+        if (!cmp_left_keeps(spec->keep, spec->n_keep, reply->volume[i]->volid) &&
+            !free_or_warn(work, reply->volume[i]->volid))
+            all = false;
+    return all;
+}
+
+/* What a creation left whose worker was killed. The file goes last: with it the id would be free for another
+ * container, which would find volumes of this one. */
+static enum atl_code clean_up(struct lxc_work *work, struct atl_error *err)
+{
+    enum atl_code code = lxc_work_read(work, err);
+    if (code == ATL_E_ABSENT)
+        return ATL_OK;
+    const char *lock = code == ATL_OK ? cmp_lxc_doc_lock(&work->doc) : NULL;
+    if (code != ATL_OK || lock == NULL || strcmp(lock, "create") != 0)
+        return code;
+    atl_task_log(work->task, "the task that was creating CT %" PRIu32 " was cut off; removing what it made",
+                 work->vmid);
+    if (!work->spec->unbegun && !free_unreferenced(work))
+        return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
+                        "not all that was made of CT %" PRIu32 " can be removed yet", work->vmid);
+    work->driver->clean(&work->host, work->vmid);
+    return lxc_work_delete_file(work, err);
 }
 
 static enum atl_code may_destroy(struct lxc_work *work, bool force, struct atl_error *err)
@@ -62,9 +96,7 @@ static enum atl_code may_destroy(struct lxc_work *work, bool force, struct atl_e
     struct cmp_ct_run run;
     const Atoll__Lxc__V1__Config *config = work->doc.now->config;
     const char *lock = cmp_lxc_doc_lock(&work->doc);
-    bool own = lock != NULL &&
-               (strcmp(lock, "destroyed") == 0 || (work->spec->abandoned && strcmp(lock, "create") == 0));
-    if (lock != NULL && !own)
+    if (lock != NULL && strcmp(lock, "destroyed") != 0) /* this one was removed half-way */
         return atl_fail(err, ATL_E_CONFLICT, NULL, "CT is locked (%s)", lock);
     if (config->has_protection && config->protection)
         return atl_fail(err, ATL_E_STATE, NULL, "can't remove CT %" PRIu32 " - protection mode enabled",
@@ -81,6 +113,8 @@ enum atl_code lxc_task_destroy(struct atl_task *task, const uint8_t *spec, size_
 {
     LXC_WORK_AT_EXIT struct lxc_work work = {.lock_fd = -1};
     enum atl_code code = lxc_work_init(&work, task, spec, size, err);
+    if (code == ATL_OK && work.spec->abandoned)
+        return clean_up(&work, err);
     if (code == ATL_OK)
         code = lxc_work_read(&work, err);
     if (code == ATL_OK)
@@ -89,21 +123,18 @@ enum atl_code lxc_task_destroy(struct atl_task *task, const uint8_t *spec, size_
         code = cmp_ha_forget(task, "lxc", work.vmid, err);
     if (code != ATL_OK)
         return code;
-    if (!work.spec
-             ->abandoned) { /* from here on it cannot be started any more, and removing can be repeated */
-        cmp_lxc_doc_set_lock(&work.doc, "destroyed");
-        code = lxc_work_write(&work, err);
-        if (code != ATL_OK)
-            return code;
-    }
+    /* From here on it cannot be started any more, and removing can be repeated. */
+    cmp_lxc_doc_set_lock(&work.doc, "destroyed");
+    code = lxc_work_write(&work, err);
+    if (code != ATL_OK)
+        return code;
     atl_task_log(task, "destroying CT %" PRIu32, work.vmid);
     free_config(&work, work.doc.now->config);
     if (work.doc.pending != NULL)
         free_config(&work, work.doc.pending->config);
     const Atoll__Lxc__V1__DeleteRequest *request = work.spec->remove;
-    if (work.spec->abandoned ||
-        (request != NULL && request->has_destroy_unreferenced_disks && request->destroy_unreferenced_disks))
-        free_unreferenced(&work);
+    if (request != NULL && request->has_destroy_unreferenced_disks && request->destroy_unreferenced_disks)
+        (void)free_unreferenced(&work);
     work.driver->clean(&work.host, work.vmid);
     return lxc_work_delete_file(&work, err);
 }

@@ -9,6 +9,7 @@
 #include "core/life.h"
 #include "engine.h"
 #include "facts.h"
+#include "left.h"
 
 /* One guest that runs, as seen last. */
 struct qemu_vm {
@@ -32,6 +33,7 @@ struct cmp_qemu {
     const char *accel; /* "kvm", "tcg"; NULL while the boot probe goes on */
     struct qemu_accel *probe;
     struct qemu_wait *waits;       /* requests that wait for the end of a task */
+    struct cmp_left *left;         /* clean-ups that are tried again */
     bool swept;                    /* what cut-off creations left was looked for */
     bool moves_swept;              /* and what cut-off migrations left */
     struct qemu_receive *receives; /* requests that wait until a task listens */
@@ -96,14 +98,13 @@ void qemu_rpc_serve(struct cmp_qemu *qemu);
 /* --- cut-off creations ------------------------------------------------------------------------------------
  */
 
-/* A task ended: if it was creating a guest and left a reserved file, starts the one that removes it. */
+/* A task ended: if it was creating a guest and left a reserved file, starts the one that removes it; if that
+ * one failed, it is tried again later. */
 void qemu_clean_up(struct cmp_qemu *qemu, const struct atl_task_info *info);
 /* The same for all files that are still reserved and have no living task; once, after the start. */
 void qemu_sweep(struct cmp_qemu *qemu);
-
-/* What a task of that id was to do, in the arena; NULL: it cannot be read. */
-const Atoll__Qemu__V1__Work *qemu_read_spec(const struct cmp_qemu *qemu, const char *upid,
-                                            struct atl_arena *arena);
+/* The same for this one. user: the struct cmp_qemu. */
+void qemu_clean_up_reserved(void *user, uint32_t vmid);
 
 /* --- migration --------------------------------------------------------------------------------------------
  */

@@ -187,9 +187,7 @@ static void volumes_listed(const struct atl_reply *reply, void *user)
     const Atoll__Storage__V1__ListOfGuestReply *list =
         (const Atoll__Storage__V1__ListOfGuestReply *)reply->output;
     struct atl_arena *arena = atl_request_arena(create->request);
-    create->work->keep = atl_arena_array(arena, char *, list->n_volume + 1);
-    for (size_t i = 0; i < list->n_volume; i++)
-        create->work->keep[create->work->n_keep++] = atl_arena_strdup(arena, list->volume[i]->volid);
+    create->work->keep = cmp_left_before(list, arena, &create->work->n_keep);
     answered(call, NULL);
 }
 
@@ -431,87 +429,81 @@ static bool is_reserved(const struct cmp_qemu *qemu, uint32_t vmid, struct atl_a
            strcmp(file.main->state->lock, "create") == 0;
 }
 
-/* The specification of the task that was cut off says which volumes were there before it. */
-const Atoll__Qemu__V1__Work *qemu_read_spec(const struct cmp_qemu *qemu, const char *upid,
-                                            struct atl_arena *arena)
-{
-    ATL_FREE_AT_EXIT char *path =
-        atl_format("%s/tasks/compute-agent/%s/spec", qemu->cmp->options.state_dir, upid);
-    uint8_t *bytes = atl_arena_alloc(arena, 1 << 20);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? read(fd, bytes, 1 << 20) : -1;
-    if (fd >= 0)
-        (void)close(fd);
-    if (got <= 0)
-        return NULL;
-    return (const Atoll__Qemu__V1__Work *)atl_unpack(&atl_msg_qemu_v1_Work, bytes, (size_t)got, arena);
-}
-
+/* upid: of the task that was cut off; NULL: none had begun. */
 static void start_clean_up(struct cmp_qemu *qemu, uint32_t vmid, const char *upid)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    const Atoll__Qemu__V1__Work *old = qemu_read_spec(qemu, upid, &arena);
+    const Atoll__Qemu__V1__Work *old =
+        upid != NULL
+            ? (const Atoll__Qemu__V1__Work *)cmp_left_spec(qemu->cmp, upid, &atl_msg_qemu_v1_Work, &arena)
+            : NULL;
     Atoll__Qemu__V1__Work *work = NULL;
     struct atl_error error = {0};
     char id[16];
-    if (old == NULL) { /* without its list nothing may be removed */
+    if (upid != NULL && old == NULL) { /* without its list nothing may be removed */
         atl_log(ATL_ERROR, "clean-up-failed",
                 "VM %" PRIu32 " stays locked: the task %s left no specification", vmid, upid);
         return;
     }
     (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
-    work = atl_arena_new(&arena, Atoll__Qemu__V1__Work);
-    *work = *old;
-    work->config = NULL;
-    work->upid = atl_arena_strdup(&arena, upid);
-    if (cmp_task_own(qemu->cmp, "qmdestroy", id, &work->base, NULL, &error) != ATL_OK)
+    enum atl_code code = qemu_work(qemu, NULL, vmid, &arena, &work, &error);
+    if (code == ATL_OK && old != NULL)
+        *work = *old;
+    if (code == ATL_OK) {
+        work->config = NULL;
+        work->upid = atl_arena_strdup(&arena, upid != NULL ? upid : "");
+        code = cmp_task_own(qemu->cmp, "qmdestroy", id, &work->base, NULL, &error);
+    }
+    if (code != ATL_OK)
         atl_log(ATL_ERROR, "clean-up-failed", "what is left of VM %s is not removed: %s", id, error.text);
     else
         atl_log(ATL_NOTICE, "clean-up", "the creation of VM %s was cut off, removing what it made", id);
 }
 
+void qemu_clean_up_reserved(void *user, uint32_t vmid)
+{
+    struct cmp_qemu *qemu = user;
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    struct atl_task_info info;
+    if (!is_reserved(qemu, vmid, &arena))
+        return;
+    if (!cmp_left_newest(qemu->cmp, "qmcreate", vmid, &info))
+        start_clean_up(qemu, vmid, NULL);
+    else if (info.state == ATL_TASK_STOPPED)
+        start_clean_up(qemu, vmid, info.upid);
+}
+
 void qemu_clean_up(struct cmp_qemu *qemu, const struct atl_task_info *info)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    if (strcmp(info->parts.type, "qmcreate") != 0 || strcmp(info->exit, "OK") == 0 || !qemu->swept)
+    bool creation = strcmp(info->parts.type, "qmcreate") == 0;
+    if ((!creation && strcmp(info->parts.type, "qmdestroy") != 0) || strcmp(info->exit, "OK") == 0 ||
+        !qemu->swept)
         return;
     uint32_t vmid = (uint32_t)strtoul(info->parts.id, NULL, 10);
-    if (is_reserved(qemu, vmid, &arena))
+    if (!is_reserved(qemu, vmid, &arena))
+        return;
+    if (creation)
         start_clean_up(qemu, vmid, info->upid);
+    else
+        cmp_left_failed(qemu->left, vmid);
 }
-
-struct sweep {
-    struct cmp_qemu *qemu;
-    struct atl_arena arena;
-};
 
 static void sweep_file(const char *path, const struct atl_file *file, void *user)
 {
-    struct sweep *sweep = user;
     const char *base = strrchr(path, '/');
     unsigned long vmid = base != NULL ? strtoul(base + 1, NULL, 10) : 0;
     (void)file;
-    if (vmid < 100 || vmid > 999999999 || !is_reserved(sweep->qemu, (uint32_t)vmid, &sweep->arena))
-        return;
-    char id[16];
-    (void)snprintf(id, sizeof id, "%lu", vmid);
-    const struct atl_upid_filter filter = {.type = "qmcreate", .id = id, .limit = 1};
-    struct atl_task_info *infos = NULL;
-    size_t count = 0;
-    size_t total = 0;
-    atl_task_list(sweep->qemu->cmp->reader, &filter, &sweep->arena, &infos, &count, &total);
-    if (count > 0 && infos[0].state == ATL_TASK_STOPPED)
-        start_clean_up(sweep->qemu, (uint32_t)vmid, infos[0].upid);
+    if (vmid >= 100 && vmid <= 999999999)
+        qemu_clean_up_reserved(user, (uint32_t)vmid);
 }
 
 void qemu_sweep(struct cmp_qemu *qemu)
 {
-    struct sweep sweep = {.qemu = qemu};
     char prefix[160];
     if (qemu->swept || qemu->cmp->tasks == NULL || !atl_mirror_ready(qemu->cmp->mirror))
         return;
     qemu->swept = true;
     (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", qemu->cmp->options.node);
-    atl_mirror_each(qemu->cmp->mirror, prefix, sweep_file, &sweep);
-    atl_arena_done(&sweep.arena);
+    atl_mirror_each(qemu->cmp->mirror, prefix, sweep_file, qemu);
 }

@@ -9,6 +9,7 @@
 
 #include "atoll/qemu/v1/migrate.atl.h"
 #include "atoll/qemu/v1/qemu.atl.h"
+#include "atoll/qemu/v1/work.atl.h"
 #include "core/migrate.h"
 #include "core/move_nodes.h"
 #include "ha.h"
@@ -375,7 +376,8 @@ static bool cut_off(const struct atl_task_info *info)
 static void start_recovery(struct cmp_qemu *qemu, const struct atl_task_info *info)
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    const Atoll__Qemu__V1__Work *old = qemu_read_spec(qemu, info->upid, &arena);
+    const Atoll__Qemu__V1__Work *old =
+        (const Atoll__Qemu__V1__Work *)cmp_left_spec(qemu->cmp, info->upid, &atl_msg_qemu_v1_Work, &arena);
     struct atl_error error = {0};
     if (old == NULL) {
         atl_log(ATL_ERROR, "clean-up-failed", "the task %s left no specification", info->upid);

@@ -62,7 +62,7 @@ struct work_made {
 ATL_MUST_CHECK enum atl_code work_make_volumes(struct work *work, Atoll__Qemu__V1__Config *config,
                                                struct work_made *made, struct atl_error *err);
 /* Removes them; what cannot be removed is warned of in the log. */
-void work_free_volumes(struct work *work, const char *const *volumes, size_t count);
+bool work_free_volumes(struct work *work, const char *const *volumes, size_t count);
 /* Ends what a dead task still imports for the guest: after it no volume appears. Errors: ATL_E_UNAVAILABLE.
  */
 ATL_MUST_CHECK enum atl_code work_stop_imports(struct work *work, struct atl_error *err);

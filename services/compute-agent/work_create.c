@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "atoll/storage/v1/volume.atl.h"
+#include "core/left.h"
 #include "ha.h"
 #include "io/process.h"
 #include "pure/buf.h"
@@ -98,31 +99,31 @@ enum atl_code work_create(struct atl_task *task, const uint8_t *spec, size_t siz
 /* --- destroy ----------------------------------------------------------------------------------------------
  */
 
-static bool kept(const struct work *work, const char *volid)
-{
-    for (size_t i = 0; i < work->spec->n_keep; i++)
-        if (strcmp(work->spec->keep[i], volid) == 0)
-            return true;
-    return false;
-}
-
-/* Volumes with the guest's id that lie on the storages; those there before it was made stay. */
-static enum atl_code free_unreferenced(struct work *work, struct atl_error *err)
+/* Volumes with the guest's id that lie on the storages; those there before it was made stay. A storage or a
+ * volume that cannot be reached is told of; ret_all: there was none. */
+static enum atl_code free_unreferenced(struct work *work, bool *ret_all, struct atl_error *err)
 {
     Atoll__Storage__V1__ListOfGuestRequest request = ATOLL__STORAGE__V1__LIST_OF_GUEST_REQUEST__INIT;
     const ProtobufCMessage *output = NULL;
     request.vmid = work->spec->vmid;
+    *ret_all = true;
     enum atl_code code = atl_task_call(work->task, &atl_rpc_storage_v1_Volumes_ListOfGuest, &request.base, 0,
                                        &work->arena, &output, err);
     if (code != ATL_OK)
         return code;
     const Atoll__Storage__V1__ListOfGuestReply *reply = (const Atoll__Storage__V1__ListOfGuestReply *)output;
-    for (size_t i = 0; i < reply->n_unread_storage; i++)
+    for (size_t i = 0; i < reply->n_unread_storage; i++) {
+        const char *storage = atl_arena_format(&work->arena, "%s:", reply->unread_storage[i]);
+        if (cmp_left_keeps(work->spec->keep, work->spec->n_keep, storage))
+            continue;
         atl_task_warn(work->task, "storage '%s' could not be searched", reply->unread_storage[i]);
+        *ret_all = false;
+    }
     for (size_t i = 0; i < reply->n_volume; i++) {
         const char *volid = reply->volume[i]->volid;
-        if (!kept(work, volid))
-            work_free_volumes(work, &volid, 1);
+        if (!cmp_left_keeps(work->spec->keep, work->spec->n_keep, volid) &&
+            !work_free_volumes(work, &volid, 1))
+            *ret_all = false;
     }
     return ATL_OK;
 }
@@ -169,9 +170,14 @@ static enum atl_code clean_up(struct work *work, struct atl_error *err)
         return code;
     atl_task_log(work->task, "the task that was creating VM %" PRIu32 " was cut off; removing what it made",
                  work->spec->vmid);
-    code = work_stop_imports(work, err);
-    if (code == ATL_OK)
-        code = free_unreferenced(work, err);
+    bool all = true;
+    if (work->spec->upid[0] != '\0')
+        code = work_stop_imports(work, err);
+    if (code == ATL_OK && work->spec->upid[0] != '\0')
+        code = free_unreferenced(work, &all, err);
+    if (code == ATL_OK && !all) /* with the file its id would be free for another, who would find them */
+        code = atl_fail(err, ATL_E_UNAVAILABLE, NULL,
+                        "not all that was made of VM %" PRIu32 " can be removed yet", work->spec->vmid);
     return code == ATL_OK ? work_delete_file(work, err) : code;
 }
 
@@ -205,8 +211,9 @@ enum atl_code work_destroy(struct atl_task *task, const uint8_t *spec, size_t si
     if (code != ATL_OK)
         return code;
     free_own_volumes(&work);
+    bool all = true; /* whoever deletes is told of the rest, and the guest is gone */
     if (work.spec->has_unreferenced && work.spec->unreferenced)
-        code = free_unreferenced(&work, err);
+        code = free_unreferenced(&work, &all, err);
     if (code == ATL_OK)
         code = work_delete_file(&work, err);
     work_remove_run_dir(&work);

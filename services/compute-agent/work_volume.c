@@ -200,8 +200,9 @@ enum atl_code work_stop_imports(struct work *work, struct atl_error *err)
                     work->spec->vmid);
 }
 
-void work_free_volumes(struct work *work, const char *const *volumes, size_t count)
+bool work_free_volumes(struct work *work, const char *const *volumes, size_t count)
 {
+    bool all = true;
     for (size_t i = 0; i < count; i++) {
         struct atl_error error = {0};
         enum atl_code code = free_volume(work, volumes[i], &error);
@@ -209,7 +210,9 @@ void work_free_volumes(struct work *work, const char *const *volumes, size_t cou
             atl_task_log(work->task, "removed volume '%s'", volumes[i]);
         else
             atl_task_warn(work->task, "volume '%s' could not be removed: %s", volumes[i], error.text);
+        all = all && code == ATL_OK;
     }
+    return all;
 }
 
 enum atl_code work_volume_info(struct work *work, const char *volid,

@@ -328,6 +328,41 @@ class WithoutGuest(OneNode):
         self.node.start_compute()
         self.wait_gone(7204)
 
+    def test_clean_up_that_fails_is_tried_again(self):
+        far = os.path.join(self.node.dir, "far")
+        os.makedirs(far)
+        os.chmod(far, 0o777)
+        self.node.api("create", "/storage", storage="far", type="dir", path=far, content="images")
+        worker = self.worker_of(self.slow_create(7208))
+        os.rename(far, far + ".away")
+        with open(far, "w", encoding="utf-8"):
+            pass
+        os.kill(worker, signal.SIGKILL)
+
+        def failed():
+            rows = self.node.api("get", f"/nodes/{NODE}/tasks", vmid=7208, typefilter="qmdestroy")
+            return [row for row in rows if "not all that was made" in row.get("status", "")]
+        wait_for("the clean-up to fail", 20, failed)
+        self.assertEqual(self.node.api("get", self.node.guest(7208, "/config"))["lock"], "create")
+        os.unlink(far)
+        os.rename(far + ".away", far)
+        time.sleep(8)  # the next try comes ten seconds after the first
+        self.wait_gone(7208)
+        self.assertEqual([f for f in self.files() if "7208" in f], [])
+        self.node.api("delete", "/storage/far")
+
+    def test_reserved_but_never_begun(self):
+        """The agent died between the reservation and the task, of which there is no trace: the id is free again."""
+        upid = self.slow_create(7209)
+        worker = self.worker_of(upid)
+        self.node.kill("compute-agent")
+        os.kill(worker, signal.SIGKILL)
+        spools = glob.glob(os.path.join(self.node.state, "**", "tasks", "compute-agent", upid), recursive=True)
+        self.assertEqual(len(spools), 1)
+        shutil.rmtree(spools[0])
+        self.node.start_compute()
+        self.wait_gone(7209)
+
     def test_stopped_creation_removes_what_it_made(self):
         upid = self.slow_create(7205)
         self.worker_of(upid)

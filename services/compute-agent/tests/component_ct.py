@@ -493,6 +493,36 @@ class Containers(unittest.TestCase):
             wait_for("the folder to go", lambda: not os.path.exists(folder))
             self.nothing_left(vmid)
 
+    def test_what_was_there_before_a_killed_creation_stays(self):
+        """And the clean-up, which finds a storage gone, is tried again."""
+        far = os.path.join(self.world.top, "far")
+        os.makedirs(far)
+        os.chmod(far, 0o777)
+        self.world.api("create", "/storage", storage="far", type="dir", path=far, content="rootdir,images")
+        before = self.world.api("create", f"/nodes/{NODE}/storage/local/content", vmid=152, size="1M",
+                                filename="vm-152-disk-7.raw")
+        upid = self.create(152)
+        worker = wait_for("the worker", lambda: self.worker_pid(upid))
+        os.kill(worker, signal.SIGSTOP)
+        os.rename(far, far + ".away")
+        with open(far, "w", encoding="utf-8"):
+            pass
+        os.kill(worker, signal.SIGKILL)
+        wait_for("the clean-up to fail", lambda: self.failed_clean_up(152), 20)
+        self.assertEqual(self.world.api("get", self.path(152, "config"))["lock"], "create")
+        os.unlink(far)
+        os.rename(far + ".away", far)
+        wait_for("the next try", lambda: self.made(152) == "nothing", 40)
+        rows = self.world.api("get", f"/nodes/{NODE}/storage/local/content", vmid=152)
+        self.assertEqual([row["volid"] for row in rows], [before])
+        self.ok(self.world.api("delete", f"/nodes/{NODE}/storage/local/content/{before}"))
+        self.nothing_left(152)
+        self.world.api("delete", "/storage/far")
+
+    def failed_clean_up(self, vmid):
+        rows = self.world.api("get", f"/nodes/{NODE}/tasks", vmid=vmid, typefilter="vzdestroy")
+        return [row for row in rows if "not all that was made" in row.get("status", "")]
+
     def made(self, vmid):
         """"whole" when the worker was killed after its last write, or too late; None while it is cleaned up."""
         if vmid not in [row["vmid"] for row in self.world.api("get", self.path())]:

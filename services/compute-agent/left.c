@@ -1,0 +1,130 @@
+/* Clean-ups after creations that were cut off. */
+#include "left.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "io/log.h"
+#include "pure/codec.h"
+
+enum { LEFT_MAX = 32, SPEC_MAX = 1 << 20 };
+
+struct entry {
+    struct cmp_left *left;
+    uint32_t vmid;
+    struct atl_revision revision; /* of the file when it failed */
+    unsigned int failed;
+    struct atl_timer *timer; /* NULL: nothing waits */
+};
+
+struct cmp_left {
+    struct cmp *cmp;
+    const char *folder;
+    cmp_left_fn *again;
+    void *user;
+    struct entry entries[LEFT_MAX];
+};
+
+struct cmp_left *cmp_left_open(struct cmp *cmp, const char *folder, cmp_left_fn *again, void *user)
+{
+    struct cmp_left *left = atl_new0(struct cmp_left);
+    *left = (struct cmp_left){.cmp = cmp, .folder = folder, .again = again, .user = user};
+    return left;
+}
+
+void cmp_left_close(struct cmp_left **left)
+{
+    if (*left == NULL)
+        return;
+    for (size_t i = 0; i < LEFT_MAX; i++)
+        atl_timer_free((*left)->entries[i].timer);
+    free(*left);
+    *left = NULL;
+}
+
+static bool same(struct atl_revision a, struct atl_revision b)
+{
+    return a.epoch == b.epoch && a.number == b.number;
+}
+
+static void try_again(void *user)
+{
+    struct entry *entry = user;
+    const struct cmp_left *left = entry->left;
+    const struct atl_file *file = cmp_config_file(left->cmp, left->folder, entry->vmid);
+    entry->timer = NULL;
+    if (file != NULL && same(file->revision, entry->revision))
+        left->again(left->user, entry->vmid);
+}
+
+/* The guest's entry, or one that nothing waits in. */
+static struct entry *entry_of(struct cmp_left *left, uint32_t vmid)
+{
+    struct entry *unused = NULL;
+    for (size_t i = 0; i < LEFT_MAX; i++) {
+        struct entry *entry = &left->entries[i];
+        if (entry->vmid == vmid)
+            return entry;
+        if (entry->timer == NULL && (unused == NULL || entry->vmid == 0))
+            unused = entry;
+    }
+    return unused;
+}
+
+void cmp_left_failed(struct cmp_left *left, uint32_t vmid)
+{
+    const struct atl_file *file = cmp_config_file(left->cmp, left->folder, vmid);
+    struct entry *entry = entry_of(left, vmid);
+    if (file == NULL || (entry != NULL && entry->timer != NULL))
+        return;
+    if (entry != NULL && (entry->vmid != vmid || !same(entry->revision, file->revision)))
+        *entry = (struct entry){.left = left, .vmid = vmid, .revision = file->revision};
+    atl_ns pause = entry != NULL ? cmp_left_pause(++entry->failed) : 0;
+    if (pause == 0)
+        atl_log(ATL_ERROR, "clean-up-failed",
+                "guest %" PRIu32 " stays locked until the agent begins anew: see its tasks", vmid);
+    else
+        entry->timer = atl_loop_timer(left->cmp->loop, pause, 0, try_again, entry);
+}
+
+char **cmp_left_before(const Atoll__Storage__V1__ListOfGuestReply *list, struct atl_arena *arena,
+                       size_t *ret_count)
+{
+    char **keep = atl_arena_array(arena, char *, list->n_volume + list->n_unread_storage + 1);
+    size_t count = 0;
+    for (size_t i = 0; i < list->n_volume; i++)
+        keep[count++] = atl_arena_strdup(arena, list->volume[i]->volid);
+    for (size_t i = 0; i < list->n_unread_storage; i++)
+        keep[count++] = atl_arena_format(arena, "%s:", list->unread_storage[i]);
+    *ret_count = count;
+    return keep;
+}
+
+bool cmp_left_newest(const struct cmp *cmp, const char *type, uint32_t vmid, struct atl_task_info *ret_info)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    char id[16];
+    struct atl_task_info *infos = NULL;
+    size_t count = 0;
+    size_t total = 0;
+    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
+    const struct atl_upid_filter filter = {.type = type, .id = id, .limit = 1};
+    atl_task_list(cmp->reader, &filter, &arena, &infos, &count, &total);
+    if (count > 0)
+        *ret_info = infos[0];
+    return count > 0;
+}
+
+const ProtobufCMessage *cmp_left_spec(const struct cmp *cmp, const char *upid, const struct atl_message *type,
+                                      struct atl_arena *arena)
+{
+    ATL_FREE_AT_EXIT char *path = atl_format("%s/tasks/compute-agent/%s/spec", cmp->options.state_dir, upid);
+    uint8_t *bytes = atl_arena_alloc(arena, SPEC_MAX);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, bytes, SPEC_MAX) : -1;
+    if (fd >= 0)
+        (void)close(fd);
+    return got > 0 ? atl_unpack(type, bytes, (size_t)got, arena) : NULL;
+}
