@@ -93,8 +93,9 @@ static enum atl_code make_volumes(struct making *making, struct atl_error *err)
     return code;
 }
 
-static void free_volumes(struct making *making)
+static bool free_volumes(struct making *making)
 {
+    bool all = true;
     for (size_t i = making->made_count; i > 0; i--) {
         Atoll__Storage__V1__FreeRequest request = ATOLL__STORAGE__V1__FREE_REQUEST__INIT;
         const ProtobufCMessage *output = NULL;
@@ -103,9 +104,13 @@ static void free_volumes(struct making *making)
         /* Not atl_task_call(): it must also go on after the task was asked to stop. */
         const struct atl_call_options options = {.task = atl_task_upid(making->work->task)};
         if (atl_bus_call_wait(making->work->bus, &atl_rpc_storage_v1_Volumes_Free, &request.base, &options,
-                              &making->work->arena, &output, &error) != ATL_OK)
-            atl_task_warn(making->work->task, "volume '%s' is left behind: %s", request.volid, error.text);
+                              &making->work->arena, &output, &error) != ATL_OK) {
+            atl_task_warn(making->work->task, "volume '%s' could not be removed: %s", request.volid,
+                          error.text);
+            all = false;
+        }
     }
+    return all;
 }
 
 /* The password as /etc/shadow wants it. SHA-512: every system we know reads it. */
@@ -208,8 +213,8 @@ enum atl_code lxc_task_create(struct atl_task *task, const uint8_t *spec, size_t
     work.driver->clean(&work.host, work.vmid);
     if (code != ATL_OK) {
         struct atl_error error = {0};
-        free_volumes(&making);
-        if (lxc_work_delete_file(&work, &error) != ATL_OK)
+        /* While the file stays, the agent removes the rest later. */
+        if (free_volumes(&making) && lxc_work_delete_file(&work, &error) != ATL_OK)
             atl_task_warn(task, "the file '%s' is left behind: %s", work.path, error.text);
         return code;
     }

@@ -69,7 +69,8 @@ static enum atl_code build_guest(struct work *work, struct work_made *made, stru
 static void undo_create(struct work *work, const struct work_made *made)
 {
     struct atl_error error = {0};
-    work_free_volumes(work, made->volumes, made->count);
+    if (!work_free_volumes(work, made->volumes, made->count))
+        return; /* the file stays, and so the agent removes the rest later */
     /* The file is still the one that was reserved: nothing was written after it. */
     if (work->text.bytes != NULL && work_delete_file(work, &error) != ATL_OK)
         atl_task_warn(work->task, "the reserved configuration could not be removed: %s", error.text);

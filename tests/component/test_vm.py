@@ -296,7 +296,7 @@ class WithoutGuest(OneNode):
                 return int(path.split("/")[2])
         raise AssertionError("the worker has ended already")
 
-    def slow_create(self, vmid):
+    def slow_create(self, vmid, **more):
         source = os.path.join(self.store, "import", "slow.raw")
         if not os.path.exists(source):
             with open(source, "wb") as out:
@@ -304,7 +304,7 @@ class WithoutGuest(OneNode):
                     out.write(os.urandom(8 << 20))
             os.chmod(source, 0o644)
         return self.node.api("create", f"/nodes/{NODE}/qemu", vmid=vmid, scsi0="local:0.1",
-                             scsi1="local:0,import-from=local:import/slow.raw")
+                             scsi1="local:0,import-from=local:import/slow.raw", **more)
 
     def test_killed_worker_is_cleaned_up_after(self):
         keep = os.path.join(self.store, "images", "7203")
@@ -328,28 +328,38 @@ class WithoutGuest(OneNode):
         self.node.start_compute()
         self.wait_gone(7204)
 
-    def test_clean_up_that_fails_is_tried_again(self):
-        far = os.path.join(self.node.dir, "far")
+    def without_a_storage(self, vmid, end):
+        """A creation ends, by end(upid, worker), while storage "far" is gone; what it made is removed when it is back."""
+        far = os.path.join(self.node.dir, f"far{vmid}")
         os.makedirs(far)
         os.chmod(far, 0o777)
         self.node.api("create", "/storage", storage="far", type="dir", path=far, content="images")
-        worker = self.worker_of(self.slow_create(7208))
+        upid = self.slow_create(vmid, scsi2="far:0.1", scsi3="local:0,import-from=local:import/slow.raw")
+        worker = self.worker_of(upid)
+        wait_for("the volume there", 20, lambda: glob.glob(os.path.join(far, "images", str(vmid), "*")), 0.01)
         os.rename(far, far + ".away")
         with open(far, "w", encoding="utf-8"):
             pass
-        os.kill(worker, signal.SIGKILL)
+        end(upid, worker)
 
         def failed():
-            rows = self.node.api("get", f"/nodes/{NODE}/tasks", vmid=7208, typefilter="qmdestroy")
+            rows = self.node.api("get", f"/nodes/{NODE}/tasks", vmid=vmid, typefilter="qmdestroy")
             return [row for row in rows if "not all that was made" in row.get("status", "")]
         wait_for("the clean-up to fail", 20, failed)
-        self.assertEqual(self.node.api("get", self.node.guest(7208, "/config"))["lock"], "create")
+        self.assertEqual(self.node.api("get", self.node.guest(vmid, "/config"))["lock"], "create")
         os.unlink(far)
         os.rename(far + ".away", far)
         time.sleep(8)  # the next try comes ten seconds after the first
-        self.wait_gone(7208)
-        self.assertEqual([f for f in self.files() if "7208" in f], [])
+        self.wait_gone(vmid)
+        self.assertEqual([f for f in self.files() if str(vmid) in f], [])
+        self.assertEqual(glob.glob(os.path.join(far, "images", str(vmid), "*")), [])
         self.node.api("delete", "/storage/far")
+
+    def test_clean_up_that_fails_is_tried_again(self):
+        self.without_a_storage(7208, lambda _, worker: os.kill(worker, signal.SIGKILL))
+
+    def test_what_a_failed_creation_cannot_remove_goes_later(self):
+        self.without_a_storage(7210, lambda upid, _: self.node.api("delete", f"/nodes/{NODE}/tasks/{upid}"))
 
     def test_reserved_but_never_begun(self):
         """The agent died between the reservation and the task, of which there is no trace: the id is free again."""
