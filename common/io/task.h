@@ -110,7 +110,6 @@ int atl_task_main(int argc, char **argv, const struct atl_task_type *types, size
 
 const char *atl_task_upid(const struct atl_task *task);
 const struct atl_upid *atl_task_parts(const struct atl_task *task);
-const char *atl_task_service(const struct atl_task *task);
 const char *atl_task_node(const struct atl_task *task);
 const char *atl_task_run_dir(const struct atl_task *task);
 const char *atl_task_state_dir(const struct atl_task *task);

@@ -51,11 +51,6 @@ const struct atl_upid *atl_task_parts(const struct atl_task *task)
     return &task->info.parts;
 }
 
-const char *atl_task_service(const struct atl_task *task)
-{
-    return task->service;
-}
-
 const char *atl_task_node(const struct atl_task *task)
 {
     return task->node;

@@ -97,12 +97,3 @@ bool atl_pattern_check(const char *pattern, size_t *ret_offset)
     pcre2_code_free(code);
     return good;
 }
-
-void atl_pattern_forget(void)
-{
-    for (size_t i = 0; i < SLOTS; i++)
-        pcre2_code_free(cache.slots[i].code);
-    pcre2_match_data_free(cache.match);
-    pcre2_match_context_free(cache.context);
-    memset(&cache, 0, sizeof cache);
-}

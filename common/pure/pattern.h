@@ -16,7 +16,4 @@ bool atl_pattern_matches(const char *pattern, const char *value, size_t length);
 /* Whether the pattern compiles; *ret_offset is where it does not. */
 bool atl_pattern_check(const char *pattern, size_t *ret_offset);
 
-/* Gives the cache's memory back. */
-void atl_pattern_forget(void);
-
 #endif

@@ -44,8 +44,6 @@ const char *cfg_text_ahead(const struct cfg *cfg, const char *path, size_t *ret_
 
 /* The RPC surfaces, one file each. */
 void cfg_serve_store(struct cfg *cfg);
-void cfg_serve_watch(struct cfg *cfg);
-void cfg_serve_locks(struct cfg *cfg);
 void cfg_serve_identity(struct cfg *cfg);
 void cfg_serve_access(struct cfg *cfg);
 void cfg_serve_cluster(struct cfg *cfg);

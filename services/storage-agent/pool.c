@@ -22,7 +22,6 @@ struct sto_pool {
     struct list finished;
     unsigned int waiting_count;
     unsigned int queue_max;
-    unsigned int pending; /* of the loop's thread */
     bool stop;
     int event;
     struct atl_watch *watch;
@@ -94,7 +93,6 @@ static void finish(void *user, unsigned int events)
         must(pthread_mutex_unlock(&pool->lock));
         if (work == NULL)
             return;
-        pool->pending--;
         work->done(work);
     }
 }
@@ -162,11 +160,5 @@ enum atl_code sto_pool_add(struct sto_pool *pool, struct sto_work *work, struct 
     if (full)
         return atl_fail(err, ATL_E_UNAVAILABLE, NULL,
                         "the storage-agent has %u works waiting, try again later", pool->queue_max);
-    pool->pending++;
     return ATL_OK;
-}
-
-unsigned int sto_pool_pending(const struct sto_pool *pool)
-{
-    return pool->pending;
 }

@@ -28,7 +28,4 @@ void sto_pool_free(struct sto_pool **pool);
 ATL_MUST_CHECK enum atl_code sto_pool_add(struct sto_pool *pool, struct sto_work *work,
                                           struct atl_error *err);
 
-/* Works handed in whose done() was not called yet. */
-unsigned int sto_pool_pending(const struct sto_pool *pool);
-
 #endif

@@ -105,8 +105,6 @@ void gw_http_drain(struct gw_http *http, atl_ns grace);
 /* Closes everything at once; handlers are told that their clients went away. */
 void gw_http_free(struct gw_http *http);
 
-size_t gw_http_connections(const struct gw_http *http);
-
 /* Inside on_head: the body goes to the reader. */
 void gw_request_stream(struct gw_request *request, const struct gw_body_reader *reader);
 /* The reader can take bytes again. May call it at once. */

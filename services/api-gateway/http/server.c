@@ -351,11 +351,6 @@ void gw_http_free(struct gw_http *http)
     free(http);
 }
 
-size_t gw_http_connections(const struct gw_http *http)
-{
-    return http->conn_count;
-}
-
 const char *gw_http_date(struct gw_http *http)
 {
     int64_t now = atl_clock_wall_seconds();

@@ -123,27 +123,6 @@ void cmp_ct_cpu_list_count(const char *list, uint32_t *load, uint32_t cpus)
     }
 }
 
-const char *cmp_ct_cgroup_of(const char *text, const char *controller, unsigned int version,
-                             struct atl_arena *arena)
-{
-    size_t length = strlen(controller);
-    for (const char *line = text; *line != '\0'; line = next_line(line)) {
-        const char *names = strchr(line, ':');
-        const char *path = names != NULL ? strchr(names + 1, ':') : NULL;
-        if (path == NULL)
-            return NULL;
-        bool match = version == 2 && strncmp(line, "0::", 3) == 0;
-        for (const char *at = names + 1; version == 1 && at < path;) {
-            size_t part = strcspn(at, ",:");
-            match = match || (part == length && strncmp(at, controller, length) == 0);
-            at += part + 1;
-        }
-        if (match)
-            return atl_arena_strndup(arena, path + 1, strcspn(path + 1, "\n"));
-    }
-    return NULL;
-}
-
 bool cmp_ct_run_from_text(const char *text, struct cmp_ct_run *ret_run)
 {
     struct cmp_ct_run run = {0};

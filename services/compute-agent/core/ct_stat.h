@@ -30,11 +30,6 @@ int cmp_ct_signal(const char *name, int sigrtmin);
 /* Counts the CPUs of a list "0-2,5" into load (cpus places); numbers past the end are left out. */
 void cmp_ct_cpu_list_count(const char *list, uint32_t *load, uint32_t cpus);
 
-/* Where the process stands in the hierarchy of that controller: "9:memory:/a/b" of /proc/PID/cgroup, v2:
- * "0::/a/b". NULL if there is no such line. */
-const char *cmp_ct_cgroup_of(const char *text, const char *controller, unsigned int version,
-                             struct atl_arena *arena);
-
 /* "init 12 345\nmonitor 11 344\n", the file `run` of a container. */
 struct cmp_ct_run {
     int init;
