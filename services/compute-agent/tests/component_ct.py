@@ -95,7 +95,7 @@ class World:
            "printf '::sysinit:/etc/rcS\\n::shutdown:/bin/busybox true\\n' > root/etc/inittab;"
            "printf 'root:x:0:0:root:/root:/bin/sh\\n' > root/etc/passwd; printf 'ID=alpine\\n' > root/etc/os-release;"
            "printf '#!/bin/sh\\n/bin/busybox ifconfig eth0 10.66.1.5 netmask 255.255.255.0 up\\n"
-           "/bin/busybox touch /ready\\n' > root/etc/rcS; chmod +x root/etc/rcS;"
+           "/bin/busybox touch /dev/ready\\n' > root/etc/rcS; chmod +x root/etc/rcS;"
            "tar -C root -c . | zstd -q -o busybox.tar.zst", self.top)
         # What a hostile template may try: to leave the root by links and by "..", devices, a program of root's.
         sh("mkdir -p evil/etc; cp -a root/. evil/; ln -s / evil/up; ln -s ../../../../../.. evil/far;"
@@ -268,7 +268,7 @@ class Containers(unittest.TestCase):
         now = self.status(101)
         self.assertEqual(now["status"], "running")
         pid = int(now["pid"])
-        wait_for("the container's init", lambda: os.path.exists(f"/proc/{pid}/root/ready"))
+        wait_for("the container's init", lambda: os.path.exists(f"/proc/{pid}/root/dev/ready"))
         with open(f"/proc/{pid}/root/etc/shadow", encoding="utf-8") as shadow:
             self.assertRegex(shadow.read(), r"^root:\$6\$")
         with open(f"/proc/{pid}/root/root/.ssh/authorized_keys", encoding="utf-8") as keys:

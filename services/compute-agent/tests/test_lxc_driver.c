@@ -168,7 +168,7 @@ static int setup_group(void **state)
         "printf '::sysinit:/etc/rcS\\n::shutdown:/bin/busybox true\\n' > root/etc/inittab;"
         "printf 'root:x:0:0:root:/root:/bin/sh\\n' > root/etc/passwd;"
         "printf '#!/bin/sh\\n/bin/busybox ifconfig eth0 10.66.0.5 netmask 255.255.255.0\\n"
-        "/bin/busybox hostname > /ready\\n/bin/busybox id -u >> /ready\\n' > root/etc/rcS; chmod +x "
+        "/bin/busybox hostname > /dev/ready\\n/bin/busybox id -u >> /dev/ready\\n' > root/etc/rcS; chmod +x "
         "root/etc/rcS;"
         "tar -C root -czf root.tar.gz .; tar -C root -c . | zstd -q -o root.tar.zst; tar -C root -cJf "
         "root.tar.xz .");
@@ -235,7 +235,7 @@ static void unprivileged_container_starts_and_says_what_it_uses(void **state)
     char ready[128];
     start(&host, config_text);
     assert_true(cmp_lxc_running(&host, VMID, &now));
-    (void)snprintf(ready, sizeof ready, "/proc/%d/root/ready", now.init);
+    (void)snprintf(ready, sizeof ready, "/proc/%d/root/dev/ready", now.init);
     wait_for(has_text(ready, "0\n"));
     assert_true(has_text(ready, "ct1\n"));
     (void)snprintf(ready, sizeof ready, "/proc/%d/uid_map", now.init);
@@ -396,7 +396,7 @@ static void container_that_reboots_itself_is_found_again(void **state)
     char ready[128];
     start(&host, config_text);
     assert_true(cmp_lxc_running(&host, VMID, &before));
-    (void)snprintf(ready, sizeof ready, "/proc/%d/root/ready", before.init);
+    (void)snprintf(ready, sizeof ready, "/proc/%d/root/dev/ready", before.init);
     wait_for(has_text(ready, "0\n"));
     assert_int_equal(kill(before.init, SIGTERM), 0); /* busybox's init takes that for "reboot" */
     wait_for(runs_as_another(&host, before.init));
