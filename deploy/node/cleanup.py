@@ -200,8 +200,17 @@ def remove_cgroup(folder):
             except OSError:
                 time.sleep(0.05)
 
+
 # What libvirt and liblxc make on a host without namespaces of the node's own.
-HOST_CGROUPS = ["machine", "machine.slice", "atoll", "lxc"]
+HOST_CGROUPS = ["machine", "machine.slice", "lxc"]
+
+
+def container_cgroup(run_dir):
+    """The folder of a node's containers, as compute-agent names it: with another run folder it carries its FNV-1a hash."""
+    number = 2166136261
+    for byte in os.fsencode(run_dir):
+        number = (number ^ byte) * 16777619 & 0xffffffff
+    return "atoll" if run_dir == "/run/atoll" else f"atoll-{number:08x}"
 
 
 def tear_network_down(command, node):
@@ -214,7 +223,7 @@ def tear_network_down(command, node):
 
 def restore(node, before):
     """Takes away what is there now and was not before, as far as its name says that it is ours."""
-    ours = [node.cgroup] if node.isolated else HOST_CGROUPS
+    ours = [node.cgroup] if node.isolated else [container_cgroup(node.run_dir), *HOST_CGROUPS]
     for folder in cgroups():
         name = os.path.basename(folder.rstrip("/"))
         if folder not in before.get("cgroups", []) and (name in ours or not node.isolated and name.startswith("lxc.")):
