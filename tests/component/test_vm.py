@@ -356,14 +356,14 @@ class WithoutGuest(OneNode):
         self.node.api("delete", "/storage/far")
 
     def test_clean_up_that_fails_is_tried_again(self):
-        self.without_a_storage(7208, lambda _, worker: os.kill(worker, signal.SIGKILL))
+        self.without_a_storage(7218, lambda _, worker: os.kill(worker, signal.SIGKILL))
 
     def test_what_a_failed_creation_cannot_remove_goes_later(self):
-        self.without_a_storage(7210, lambda upid, _: self.node.api("delete", f"/nodes/{NODE}/tasks/{upid}"))
+        self.without_a_storage(7219, lambda upid, _: self.node.api("delete", f"/nodes/{NODE}/tasks/{upid}"))
 
     def test_reserved_but_never_begun(self):
         """The agent died between the reservation and the task, of which there is no trace: the id is free again."""
-        upid = self.slow_create(7209)
+        upid = self.slow_create(7217)
         worker = self.worker_of(upid)
         self.node.kill("compute-agent")
         os.kill(worker, signal.SIGKILL)
@@ -371,7 +371,7 @@ class WithoutGuest(OneNode):
         self.assertEqual(len(spools), 1)
         shutil.rmtree(spools[0])
         self.node.start_compute()
-        self.wait_gone(7209)
+        self.wait_gone(7217)
 
     def test_stopped_creation_removes_what_it_made(self):
         upid = self.slow_create(7205)
