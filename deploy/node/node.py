@@ -331,6 +331,5 @@ class Node:
         shutil.rmtree(self.run_dir, ignore_errors=True)  # a machine that boots finds /run empty
 
 
-
 def new_password():
     return secrets.token_urlsafe(15)

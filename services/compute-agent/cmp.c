@@ -1,15 +1,18 @@
 /* The shell of compute-agent: opens what its parts share, then the parts. */
 #include "cmp.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "boot.h"
 #include "core/lxc_make.h"
 #include "io/log.h"
+#include "pure/codec.h"
 #include "push.h"
 #include "task_rpc.h"
 
@@ -215,4 +218,32 @@ const char *cmp_datacenter(const struct cmp *cmp, const char *name, struct atl_a
 {
     const char *text = cmp_datacenter_text(cmp);
     return text != NULL ? cmp_lxc_option(text, name, arena) : NULL;
+}
+
+bool cmp_task_newest(const struct cmp *cmp, const char *type, uint32_t vmid, struct atl_task_info *ret_info)
+{
+    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
+    char id[16];
+    struct atl_task_info *infos = NULL;
+    size_t count = 0;
+    size_t total = 0;
+    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
+    const struct atl_upid_filter filter = {.type = type, .id = id, .limit = 1};
+    atl_task_list(cmp->reader, &filter, &arena, &infos, &count, &total);
+    if (count > 0)
+        *ret_info = infos[0];
+    return count > 0;
+}
+
+const ProtobufCMessage *cmp_task_spec(const struct cmp *cmp, const char *upid, const struct atl_message *type,
+                                      struct atl_arena *arena)
+{
+    enum { SPEC_MAX = 1 << 20 };
+    ATL_FREE_AT_EXIT char *path = atl_format("%s/tasks/compute-agent/%s/spec", cmp->options.state_dir, upid);
+    uint8_t *bytes = atl_arena_alloc(arena, SPEC_MAX);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, bytes, SPEC_MAX) : -1;
+    if (fd >= 0)
+        (void)close(fd);
+    return got > 0 ? atl_unpack(type, bytes, (size_t)got, arena) : NULL;
 }

@@ -70,6 +70,13 @@ ATL_MUST_CHECK enum atl_code cmp_task_own(struct cmp *cmp, const char *type, con
                                           const ProtobufCMessage *spec, char ret_upid[ATL_UPID_MAX],
                                           struct atl_error *err);
 
+/* The newest task of this type for the guest; false: there is none. */
+bool cmp_task_newest(const struct cmp *cmp, const char *type, uint32_t vmid, struct atl_task_info *ret_info);
+
+/* The specification of a task, in the arena; NULL: it left none that can be read. */
+const ProtobufCMessage *cmp_task_spec(const struct cmp *cmp, const char *upid, const struct atl_message *type,
+                                      struct atl_arena *arena);
+
 /* root@pam himself, or a service that acts on its own; a token of root is neither. */
 bool cmp_is_root(const struct atl_request *request);
 /* May the caller connect a guest to this bridge (with this VLAN; 0: none)? Errors: ATL_E_DENIED. */

@@ -1,15 +1,11 @@
 /* Clean-ups after creations that were cut off. */
 #include "left.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "io/log.h"
-#include "pure/codec.h"
 
-enum { LEFT_MAX = 32, SPEC_MAX = 1 << 20 };
+enum { LEFT_MAX = 32 };
 
 struct entry {
     struct cmp_left *left;
@@ -100,31 +96,4 @@ char **cmp_left_before(const Atoll__Storage__V1__ListOfGuestReply *list, struct 
         keep[count++] = atl_arena_format(arena, "%s:", list->unread_storage[i]);
     *ret_count = count;
     return keep;
-}
-
-bool cmp_left_newest(const struct cmp *cmp, const char *type, uint32_t vmid, struct atl_task_info *ret_info)
-{
-    ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
-    char id[16];
-    struct atl_task_info *infos = NULL;
-    size_t count = 0;
-    size_t total = 0;
-    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
-    const struct atl_upid_filter filter = {.type = type, .id = id, .limit = 1};
-    atl_task_list(cmp->reader, &filter, &arena, &infos, &count, &total);
-    if (count > 0)
-        *ret_info = infos[0];
-    return count > 0;
-}
-
-const ProtobufCMessage *cmp_left_spec(const struct cmp *cmp, const char *upid, const struct atl_message *type,
-                                      struct atl_arena *arena)
-{
-    ATL_FREE_AT_EXIT char *path = atl_format("%s/tasks/compute-agent/%s/spec", cmp->options.state_dir, upid);
-    uint8_t *bytes = atl_arena_alloc(arena, SPEC_MAX);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? read(fd, bytes, SPEC_MAX) : -1;
-    if (fd >= 0)
-        (void)close(fd);
-    return got > 0 ? atl_unpack(type, bytes, (size_t)got, arena) : NULL;
 }

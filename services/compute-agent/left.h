@@ -1,5 +1,4 @@
-/* Clean-ups after creations that were cut off: where the task's own words are, and trying again when one
- * fails. */
+/* Clean-ups after creations that were cut off, tried again when one fails. */
 #ifndef CMP_LEFT_H
 #define CMP_LEFT_H
 
@@ -23,12 +22,5 @@ void cmp_left_failed(struct cmp_left *left, uint32_t vmid);
 /* What cmp_left_keeps() wants, in the arena: asked for before a guest is made. */
 char **cmp_left_before(const Atoll__Storage__V1__ListOfGuestReply *list, struct atl_arena *arena,
                        size_t *ret_count);
-
-/* The newest task of this type for the guest; false: there is none. */
-bool cmp_left_newest(const struct cmp *cmp, const char *type, uint32_t vmid, struct atl_task_info *ret_info);
-
-/* The specification of a task, in the arena; NULL: it left none that can be read. */
-const ProtobufCMessage *cmp_left_spec(const struct cmp *cmp, const char *upid, const struct atl_message *type,
-                                      struct atl_arena *arena);
 
 #endif

@@ -382,11 +382,13 @@ static void abandon(void *user, uint32_t vmid)
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     struct atl_task_info info;
     Atoll__Lxc__V1__TaskSpec spec = ATOLL__LXC__V1__TASK_SPEC__INIT;
-    bool begun = cmp_left_newest(part->cmp, "vzcreate", vmid, &info);
-    if (!is_reserved(part, vmid) || (begun && info.state != ATL_TASK_STOPPED))
+    if (!is_reserved(part, vmid))
+        return;
+    bool begun = cmp_task_newest(part->cmp, "vzcreate", vmid, &info);
+    if (begun && info.state != ATL_TASK_STOPPED)
         return;
     if (begun) {
-        const Atoll__Lxc__V1__TaskSpec *old = (const Atoll__Lxc__V1__TaskSpec *)cmp_left_spec(
+        const Atoll__Lxc__V1__TaskSpec *old = (const Atoll__Lxc__V1__TaskSpec *)cmp_task_spec(
             part->cmp, info.upid, &atl_msg_lxc_v1_TaskSpec, &arena);
         if (old == NULL) { /* without its list nothing may be removed */
             atl_log(ATL_ERROR, "clean-up-failed",

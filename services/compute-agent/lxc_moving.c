@@ -272,24 +272,11 @@ static void survey(struct atl_request *request, const ProtobufCMessage *input, v
     atl_request_reply(request, &reply.base);
 }
 
-/* The newest start of the container; false: none. */
-static bool newest_start(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena,
-                         struct atl_task_info **ret_info)
+static bool is_starting(const struct lxc_part *part, uint32_t vmid)
 {
-    char id[16];
-    size_t count = 0;
-    size_t total = 0;
-    (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
-    const struct atl_upid_filter filter = {.type = "vzstart", .id = id, .limit = 1};
-    atl_task_list(part->cmp->reader, &filter, arena, ret_info, &count, &total);
-    return count > 0;
-}
-
-static bool is_starting(const struct lxc_part *part, uint32_t vmid, struct atl_arena *arena)
-{
-    struct atl_task_info *info = NULL;
+    struct atl_task_info info;
     return lxc_begins(part, vmid) ||
-           (newest_start(part, vmid, arena, &info) && info->state != ATL_TASK_STOPPED);
+           (cmp_task_newest(part->cmp, "vzstart", vmid, &info) && info.state != ATL_TASK_STOPPED);
 }
 
 static void wake(struct atl_request *request, const ProtobufCMessage *input, void *user)
@@ -303,7 +290,7 @@ static void wake(struct atl_request *request, const ProtobufCMessage *input, voi
         atl_request_fail(request, &error, NULL);
         return;
     }
-    if (lxc_part_look(part, in->vmid) == NULL && !is_starting(part, in->vmid, arena))
+    if (lxc_part_look(part, in->vmid) == NULL && !is_starting(part, in->vmid))
         lxc_begin_own(part, in->vmid);
     Atoll__Lxc__V1__WakeReply reply = ATOLL__LXC__V1__WAKE_REPLY__INIT;
     atl_request_reply(request, &reply.base);
@@ -314,12 +301,12 @@ static void look(struct atl_request *request, const ProtobufCMessage *input, voi
     struct lxc_part *part = user;
     const Atoll__Lxc__V1__LookRequest *in = (const Atoll__Lxc__V1__LookRequest *)input;
     struct atl_arena *arena = atl_request_arena(request);
-    struct atl_task_info *info = NULL;
+    struct atl_task_info info;
     Atoll__Lxc__V1__LookReply reply = ATOLL__LXC__V1__LOOK_REPLY__INIT;
-    reply.starting = is_starting(part, in->vmid, arena);
+    reply.starting = is_starting(part, in->vmid);
     reply.running = lxc_part_look(part, in->vmid) != NULL;
-    if (!reply.running && !reply.starting && newest_start(part, in->vmid, arena, &info))
-        reply.failure = atl_arena_strdup(arena, info->exit);
+    if (!reply.running && !reply.starting && cmp_task_newest(part->cmp, "vzstart", in->vmid, &info))
+        reply.failure = atl_arena_strdup(arena, info.exit);
     atl_request_reply(request, &reply.base);
 }
 

@@ -435,7 +435,7 @@ static void start_clean_up(struct cmp_qemu *qemu, uint32_t vmid, const char *upi
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     const Atoll__Qemu__V1__Work *old =
         upid != NULL
-            ? (const Atoll__Qemu__V1__Work *)cmp_left_spec(qemu->cmp, upid, &atl_msg_qemu_v1_Work, &arena)
+            ? (const Atoll__Qemu__V1__Work *)cmp_task_spec(qemu->cmp, upid, &atl_msg_qemu_v1_Work, &arena)
             : NULL;
     Atoll__Qemu__V1__Work *work = NULL;
     struct atl_error error = {0};
@@ -467,7 +467,7 @@ void qemu_clean_up_reserved(void *user, uint32_t vmid)
     struct atl_task_info info;
     if (!is_reserved(qemu, vmid, &arena))
         return;
-    if (!cmp_left_newest(qemu->cmp, "qmcreate", vmid, &info))
+    if (!cmp_task_newest(qemu->cmp, "qmcreate", vmid, &info))
         start_clean_up(qemu, vmid, NULL);
     else if (info.state == ATL_TASK_STOPPED)
         start_clean_up(qemu, vmid, info.upid);
@@ -481,11 +481,9 @@ void qemu_clean_up(struct cmp_qemu *qemu, const struct atl_task_info *info)
         !qemu->swept)
         return;
     uint32_t vmid = (uint32_t)strtoul(info->parts.id, NULL, 10);
-    if (!is_reserved(qemu, vmid, &arena))
-        return;
     if (creation)
-        start_clean_up(qemu, vmid, info->upid);
-    else
+        qemu_clean_up_reserved(qemu, vmid);
+    else if (is_reserved(qemu, vmid, &arena))
         cmp_left_failed(qemu->left, vmid);
 }
 

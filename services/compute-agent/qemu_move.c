@@ -377,7 +377,7 @@ static void start_recovery(struct cmp_qemu *qemu, const struct atl_task_info *in
 {
     ATL_ARENA_AT_EXIT struct atl_arena arena = {0};
     const Atoll__Qemu__V1__Work *old =
-        (const Atoll__Qemu__V1__Work *)cmp_left_spec(qemu->cmp, info->upid, &atl_msg_qemu_v1_Work, &arena);
+        (const Atoll__Qemu__V1__Work *)cmp_task_spec(qemu->cmp, info->upid, &atl_msg_qemu_v1_Work, &arena);
     struct atl_error error = {0};
     if (old == NULL) {
         atl_log(ATL_ERROR, "clean-up-failed", "the task %s left no specification", info->upid);

@@ -61,7 +61,7 @@ struct work_made {
 /* Makes every new volume that the configuration asks for and writes its id in place of the wish. */
 ATL_MUST_CHECK enum atl_code work_make_volumes(struct work *work, Atoll__Qemu__V1__Config *config,
                                                struct work_made *made, struct atl_error *err);
-/* Removes them; what cannot be removed is warned of in the log. */
+/* Removes them; what cannot be removed is warned of in the log. False: some stay. */
 bool work_free_volumes(struct work *work, const char *const *volumes, size_t count);
 /* Ends what a dead task still imports for the guest: after it no volume appears. Errors: ATL_E_UNAVAILABLE.
  */

@@ -171,10 +171,11 @@ static enum atl_code clean_up(struct work *work, struct atl_error *err)
         return code;
     atl_task_log(work->task, "the task that was creating VM %" PRIu32 " was cut off; removing what it made",
                  work->spec->vmid);
+    if (work->spec->upid[0] == '\0') /* no worker had begun: there is nothing but the file */
+        return work_delete_file(work, err);
     bool all = true;
-    if (work->spec->upid[0] != '\0')
-        code = work_stop_imports(work, err);
-    if (code == ATL_OK && work->spec->upid[0] != '\0')
+    code = work_stop_imports(work, err);
+    if (code == ATL_OK)
         code = free_unreferenced(work, &all, err);
     if (code == ATL_OK && !all) /* with the file its id would be free for another, who would find them */
         code = atl_fail(err, ATL_E_UNAVAILABLE, NULL,

@@ -17,6 +17,7 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..")
 sys.path.insert(0, os.path.join(TOP, "deploy", "node"))
 
 import certs  # noqa: E402
+import cleanup  # noqa: E402
 import layout  # noqa: E402
 import rest  # noqa: E402
 
@@ -140,17 +141,11 @@ class World:
         self.processes[name].send_signal(number)
         self.processes[name].wait(10)
 
-    def cgroup_base(self):
-        number = 2166136261
-        for byte in self.run_dir.encode():
-            number = (number ^ byte) * 16777619 & 0xFFFFFFFF
-        return f"atoll-{number:08x}"
-
     def cgroups(self):
         """Folders of containers that are left in any hierarchy; the pivot is everybody's."""
         left = []
         for hierarchy in os.listdir("/sys/fs/cgroup"):
-            base = os.path.join("/sys/fs/cgroup", hierarchy, self.cgroup_base())
+            base = os.path.join("/sys/fs/cgroup", hierarchy, cleanup.container_cgroup(self.run_dir))
             if os.path.isdir(base):
                 left += [os.path.join(base, d) for d in os.listdir(base)
                          if os.path.isdir(os.path.join(base, d)) and d != "pivot"]
@@ -165,7 +160,7 @@ class World:
         base = self.cgroups()
         for name in bad:
             print(self.log(name))
-        sh(f"for i in /sys/fs/cgroup/*/{self.cgroup_base()}; do "
+        sh(f"for i in /sys/fs/cgroup/*/{cleanup.container_cgroup(self.run_dir)}; do "
            "find $i -depth -type d -exec rmdir {} + 2>/dev/null || true; done;"
            "umount -R cg 2>/dev/null || true", self.top)
         if os.environ.get("CT_KEEP") != "1":
@@ -287,7 +282,7 @@ class Containers(unittest.TestCase):
         self.ok(self.act(101, "resume"))
         # Live and waiting changes.
         self.world.api("set", self.path(101, "config"), memory=96, hostname="other")
-        memory = self.world.cgroup_base()
+        memory = cleanup.container_cgroup(self.world.run_dir)
         with open(f"/sys/fs/cgroup/memory/{memory}/101/memory.limit_in_bytes", encoding="ascii") as limit:
             self.assertEqual(int(limit.read()), 96 << 20)
         rows = {row["key"]: row for row in self.world.api("get", self.path(101, "pending"))}
@@ -352,7 +347,7 @@ class Containers(unittest.TestCase):
         self.assertRegex(read(f"/proc/{pid}/uid_map"), r"^ +0 +0 +4294967295")
         self.assertTrue(os.path.exists(f"/proc/{pid}/root/dev/fuse"))
         self.assertFalse(os.path.exists("/sys/class/net/vmbr0/brif/veth160i0"))
-        base = self.world.cgroup_base()
+        base = cleanup.container_cgroup(self.world.run_dir)
         self.assertEqual(len(read(f"/sys/fs/cgroup/cpuset/{base}/160/cpuset.cpus").strip()), 1)
         self.assertEqual(read(f"/sys/fs/cgroup/cpu/{base}/160/cpu.cfs_quota_us").strip(), "50000")
         self.world.api("set", self.path(160, "config"), delete="cores", cpulimit=1)
