@@ -397,6 +397,7 @@ static void abandon(void *user, uint32_t vmid)
         }
         spec.keep = old->keep;
         spec.n_keep = old->n_keep;
+        begun = cmp_left_is_of(cmp_config_file(part->cmp, "lxc", vmid), old->reserved);
     }
     spec.vmid = vmid;
     spec.node = atl_arena_strdup(&arena, part->cmp->options.node);
@@ -439,6 +440,7 @@ static void batch(void *user)
     own_prefix(part->cmp, prefix, sizeof prefix);
     atl_mirror_each(part->cmp->mirror, prefix, sweep_one, part);
     lxc_moving_sweep_rest(part);
+    cmp_left_watch(part->left);
 }
 
 static void part_task_changed(void *self, const struct atl_task_info *info)
@@ -497,7 +499,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
     own_prefix(cmp, prefix, sizeof prefix);
     part->facts = cmp_facts_open(cmp->mirror, prefix, read_facts);
     look_all(part);
-    part->left = cmp_left_open(cmp, "lxc", abandon, part);
+    part->left = cmp_left_open(cmp, "lxc", part->facts, abandon, part);
     atl_mirror_on_batch(cmp->mirror, batch, part);
     atl_bus_serve(cmp->bus, &atl_svc_lxc_v1_Lxc, handlers, ATL_COUNT(handlers), part);
     lxc_moving_serve(part);

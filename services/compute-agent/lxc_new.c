@@ -39,7 +39,7 @@ static void give_up(struct creating *creating)
 
 static void unreserved(const struct atl_txn_result *result, void *user)
 {
-    (void)result; /* what stays is found by the sweep at the agent's next start */
+    (void)result; /* what stays is found by cmp_left_watch() */
     (void)user;
 }
 
@@ -69,6 +69,7 @@ static void reserved(const struct atl_txn_result *result, void *user)
     spec.template_path = creating->template_path;
     spec.keep = creating->keep;
     spec.n_keep = creating->keep_count;
+    spec.reserved = cmp_left_reserved(result->revision, atl_request_arena(creating->request));
     (void)snprintf(id, sizeof id, "%" PRIu32, create->vmid);
     if (cmp_task_begin(part->cmp, creating->request, "vzcreate", id, &spec.base, upid, &creating->error) !=
         ATL_OK) {
@@ -104,7 +105,7 @@ static void reserve(struct creating *creating)
     atl_txn_init(&txn);
     atl_txn_absent(&txn, path);
     atl_txn_put_guest(&txn, path, text.data, text.length, creating->create.pool);
-    atl_txn_send(creating->part->cmp->bus, &txn, 0, reserved, creating);
+    atl_txn_send(creating->part->cmp->bus, &txn, CMP_LEFT_RESERVE_S * ATL_SECOND, reserved, creating);
 }
 
 /* --- what others know

@@ -297,7 +297,7 @@ static enum atl_code part_open(struct cmp *cmp, void **ret_self, struct atl_erro
     (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", cmp->options.node);
     qemu->facts = cmp_facts_open(cmp->mirror, prefix, read_facts);
     qemu_accel_open(qemu);
-    qemu->left = cmp_left_open(cmp, "qemu-server", qemu_clean_up_reserved, qemu);
+    qemu->left = cmp_left_open(cmp, "qemu-server", qemu->facts, qemu_clean_up_reserved, qemu);
     atl_mirror_on_batch(cmp->mirror, on_batch, qemu);
     const struct cmp_engine_options options = {.loop = cmp->loop,
                                                .driver = driver,

@@ -79,6 +79,7 @@ static void begin_task(struct create *create)
     char id[16];
     char upid[ATL_UPID_MAX];
     (void)snprintf(id, sizeof id, "%" PRIu32, create->in->vmid);
+    create->work->reserved = cmp_left_reserved(create->reserved, atl_request_arena(create->request));
     if (cmp_task_begin(create->qemu->cmp, create->request, "qmcreate", id, &create->work->base, upid,
                        &create->error) != ATL_OK) {
         unreserve(create);
@@ -125,7 +126,7 @@ static void reserve(struct create *create)
     atl_txn_init(&txn);
     atl_txn_absent(&txn, path);
     atl_txn_put_guest(&txn, path, text.data, text.length, create->in->pool);
-    atl_txn_send(create->qemu->cmp->bus, &txn, 10 * ATL_SECOND, reserved, create);
+    atl_txn_send(create->qemu->cmp->bus, &txn, CMP_LEFT_RESERVE_S * ATL_SECOND, reserved, create);
 }
 
 /* --- 1: what can be checked -------------------------------------------------------------------------------
@@ -446,12 +447,14 @@ static void start_clean_up(struct cmp_qemu *qemu, uint32_t vmid, const char *upi
         return;
     }
     (void)snprintf(id, sizeof id, "%" PRIu32, vmid);
+    if (old != NULL && !cmp_left_is_of(cmp_config_file(qemu->cmp, "qemu-server", vmid), old->reserved))
+        old = NULL; /* an earlier VM with this id */
     enum atl_code code = qemu_work(qemu, NULL, vmid, &arena, &work, &error);
     if (code == ATL_OK && old != NULL)
         *work = *old;
     if (code == ATL_OK) {
         work->config = NULL;
-        work->upid = atl_arena_strdup(&arena, upid != NULL ? upid : "");
+        work->upid = atl_arena_strdup(&arena, old != NULL ? upid : "");
         code = cmp_task_own(qemu->cmp, "qmdestroy", id, &work->base, NULL, &error);
     }
     if (code != ATL_OK)
@@ -504,4 +507,5 @@ void qemu_sweep(struct cmp_qemu *qemu)
     qemu->swept = true;
     (void)snprintf(prefix, sizeof prefix, "nodes/%s/qemu-server/", qemu->cmp->options.node);
     atl_mirror_each(qemu->cmp->mirror, prefix, sweep_file, qemu);
+    cmp_left_watch(qemu->left);
 }

@@ -78,14 +78,14 @@ class OneNode(unittest.TestCase):
     def wait_state(self, vmid, state):
         wait_for(f"{vmid} is {state}", 5, lambda: self.node.status(vmid)["qmpstatus"] == state)
 
-    def wait_gone(self, vmid):
+    def wait_gone(self, vmid, seconds=20):
         def gone():
             try:
                 self.node.api("get", self.node.guest(vmid, "/config"))
             except ApiError as error:
                 return f"Configuration file 'nodes/{NODE}/qemu-server/{vmid}.conf' does not exist" in str(error)
             return False
-        wait_for(f"{vmid} is gone", 20, gone)
+        wait_for(f"{vmid} is gone", seconds, gone)
 
 
 @unittest.skipUnless(os.path.exists(GUEST), "no guest image: deploy/guest-image/build.sh makes it")
@@ -372,6 +372,20 @@ class WithoutGuest(OneNode):
         shutil.rmtree(spools[0])
         self.node.start_compute()
         self.wait_gone(7217)
+
+    def test_a_reservation_that_came_too_late_goes(self):
+        """Its request had been given up when it was written. What else has the id is not its own, though an earlier
+        virtual machine had that, too."""
+        self.create(7220, memory=128)
+        self.node.do("delete", self.node.guest(7220))
+        volume = self.node.api("create", f"/nodes/{NODE}/storage/local/content", vmid=7220, size="1M",
+                               filename="vm-7220-disk-7.raw")
+        self.node.store_put(f"nodes/{NODE}/qemu-server/7220.conf", "name: late\nlock: create\n")
+        self.assertEqual(self.node.api("get", self.node.guest(7220, "/config"))["lock"], "create")
+        self.wait_gone(7220, 60)
+        rows = self.node.api("get", f"/nodes/{NODE}/storage/local/content", vmid=7220)
+        self.assertEqual([row["volid"] for row in rows], [volume])
+        self.node.do("delete", f"/nodes/{NODE}/storage/local/content/{volume}")
 
     def test_stopped_creation_removes_what_it_made(self):
         upid = self.slow_create(7205)

@@ -181,6 +181,11 @@ class World:
             raise ApiFailure(done.stderr.strip() or done.stdout.strip())
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def store_put(self, path, text):
+        """A file of the tree, past all who would check it."""
+        sh(f"{os.path.join(BIN, 'atoll')} store txn --run-dir {self.run_dir} "
+           f"--operation kind=put,path={path},content={text.encode().hex()}", self.top)
+
     def task(self, upid, seconds=60):
         """Waits for the end of a task; its exit text."""
         path = f"/nodes/{NODE}/tasks/{upid}/status"
@@ -513,6 +518,21 @@ class Containers(unittest.TestCase):
         self.ok(self.world.api("delete", f"/nodes/{NODE}/storage/local/content/{before}"))
         self.nothing_left(152)
         self.world.api("delete", "/storage/far")
+
+    def test_a_reservation_that_came_too_late_goes(self):
+        """Its request had been given up when it was written. What else has the id is not its own, though an earlier
+        container had that, too."""
+        self.ok(self.create(153))
+        self.ok(self.world.api("delete", self.path(153)))
+        volume = self.world.api("create", f"/nodes/{NODE}/storage/local/content", vmid=153, size="1M",
+                                filename="vm-153-disk-7.raw")
+        self.world.store_put(f"nodes/{NODE}/lxc/153.conf", "hostname: late\nlock: create\n")
+        wait_for("it to be shown", lambda: self.made(153) != "nothing", 10)
+        wait_for("it to go", lambda: self.made(153) == "nothing", 60)
+        rows = self.world.api("get", f"/nodes/{NODE}/storage/local/content", vmid=153)
+        self.assertEqual([row["volid"] for row in rows], [volume])
+        self.ok(self.world.api("delete", f"/nodes/{NODE}/storage/local/content/{volume}"))
+        self.nothing_left(153)
 
     def failed_clean_up(self, vmid):
         rows = self.world.api("get", f"/nodes/{NODE}/tasks", vmid=vmid, typefilter="vzdestroy")
