@@ -12,9 +12,10 @@
 #include "atoll/storage/v1/volume.pb-c.h"
 #include "io/log.h"
 
-enum { COPIES_MAX = 128 };
-#define UNASKED_MAX (2 * ATL_MINUTE)  /* a job nobody asks about is stopped */
-#define KEPT        (10 * ATL_MINUTE) /* an ended job can be asked about for so long */
+enum { RUNNING_MAX = 128, ENDED_MAX = 128 };
+#define UNASKED_MAX (2 * ATL_MINUTE) /* a job nobody asks about is stopped */
+#define KEPT                                                                                                 \
+    (10 * ATL_MINUTE) /* an ended job can be asked about for so long, if not ENDED_MAX end after it */
 #define LOOK_PERIOD (5 * ATL_SECOND)
 
 struct sto_waiter {
@@ -27,7 +28,6 @@ struct sto_waiter {
 struct sto_copies {
     struct sto *sto;
     struct sto_copy *first;
-    size_t count;
     struct atl_timer *timer;
 };
 
@@ -47,10 +47,8 @@ static void copy_free(struct sto_copy *copy)
     struct sto_copy **link = &copy->copies->first;
     while (*link != NULL && *link != copy)
         link = &(*link)->next;
-    if (*link == copy) {
+    if (*link == copy)
         *link = copy->next;
-        copy->copies->count--;
-    }
     destroy(copy);
 }
 
@@ -194,7 +192,7 @@ static void run(struct sto_work *work)
     copy->act(copy);
 }
 
-static void ended(struct sto_work *work)
+static void work_ended(struct sto_work *work)
 {
     struct sto_copy *copy = (struct sto_copy *)work;
     struct sto *sto = copy->copies->sto;
@@ -221,6 +219,26 @@ static void ended(struct sto_work *work)
     }
 }
 
+/* For one more: the one that ended first makes way. False: too many run. */
+static bool make_room(struct sto_copies *copies)
+{
+    size_t running = 0;
+    size_t ended = 0;
+    struct sto_copy *oldest = NULL;
+    for (struct sto_copy *copy = copies->first; copy != NULL; copy = copy->next) {
+        if (copy->state == STO_COPY_RUNNING) {
+            running++;
+            continue;
+        }
+        ended++;
+        if (oldest == NULL || copy->ended_at < oldest->ended_at)
+            oldest = copy;
+    }
+    if (ended >= ENDED_MAX)
+        copy_free(oldest);
+    return running < RUNNING_MAX;
+}
+
 struct sto_copy *sto_copy_new(struct sto *sto, const char *storage, struct atl_error *err)
 {
     struct sto_copies *copies = sto->copies;
@@ -230,8 +248,9 @@ struct sto_copy *sto_copy_new(struct sto *sto, const char *storage, struct atl_e
     copy->source = -1;
     copy->slot.fd = -1;
     copy->stop = -1;
-    if (copies->count >= COPIES_MAX) {
-        (void)atl_fail(err, ATL_E_LIMIT, NULL, "there are %d copies already, try again later", COPIES_MAX);
+    if (!make_room(copies)) {
+        (void)atl_fail(err, ATL_E_LIMIT, NULL, "%d copies are under way already, try again later",
+                       RUNNING_MAX);
         copy_free(copy);
         return NULL;
     }
@@ -247,7 +266,6 @@ struct sto_copy *sto_copy_new(struct sto *sto, const char *storage, struct atl_e
     copy->driver = sto_driver_find(copy->storage->type_name);
     copy->next = copies->first;
     copies->first = copy;
-    copies->count++;
     return copy;
 }
 
@@ -257,7 +275,7 @@ enum atl_code sto_copy_start(struct sto_copy *copy, struct sto_pool *pool, void 
     copy->asked_at = atl_loop_now(copy->copies->sto->loop);
     copy->act = act;
     copy->work.run = run;
-    copy->work.done = ended;
+    copy->work.done = work_ended;
     return sto_pool_add(pool, &copy->work, err);
 }
 

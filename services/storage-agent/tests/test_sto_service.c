@@ -249,6 +249,25 @@ static void an_image_is_copied_into_a_new_volume(void **state)
     assert_int_equal(files_in(bench, "vz/images"), 2);
 }
 
+/* More than run at once at most, and more than are remembered. */
+static void many_images_are_copied_one_after_the_other(void **state)
+{
+    struct bench *bench = *state;
+    const Atoll__Storage__V1__ImportReply *reply = NULL;
+    char *first = NULL;
+    shell(bench, "truncate -s 64K small.raw");
+    for (int i = 0; i < 260; i++) {
+        assert_atl_ok(import(bench, in(bench, "small.raw"), &reply), &bench->err);
+        assert_string_equal(wait_import(bench, reply->job), "done");
+        if (first == NULL)
+            first = reply->job;
+    }
+    Atoll__Storage__V1__ImportWaitRequest wait = ATOLL__STORAGE__V1__IMPORT_WAIT_REQUEST__INIT;
+    wait.job = first;
+    assert_int_equal(as_compute(bench, &atl_rpc_storage_v1_Volumes_ImportWait, &wait.base, NULL),
+                     ATL_E_ABSENT);
+}
+
 static void an_image_that_reaches_into_other_files_is_refused(void **state)
 {
     struct bench *bench = *state;
@@ -533,6 +552,7 @@ int main(void)
         TEST(a_disk_that_its_guest_uses_is_not_deleted),
         TEST(a_volume_is_deleted_by_a_task_that_may_be_waited_for),
         TEST(an_image_is_copied_into_a_new_volume),
+        TEST(many_images_are_copied_one_after_the_other),
         TEST(an_image_that_reaches_into_other_files_is_refused),
         TEST(a_stopped_or_unknown_import_leaves_nothing),
         TEST(the_imports_of_a_dead_task_are_stopped),
