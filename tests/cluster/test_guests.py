@@ -19,6 +19,7 @@ from testbed import ApiError, guests, wait_until
 from rest import TaskError
 
 GUESTS_PER_CLIENT = 3
+SETTLED_S = 3
 # What a guest may be: where it is, its memory in MiB; ABSENT: it is not there.
 State = collections.namedtuple("State", "node memory")
 ABSENT = State(None, None)
@@ -96,7 +97,7 @@ class Client(threading.Thread):
     def create(self, vmid):
         node, memory = self.random.choice(("n1", "n2", "n3")), self.random.choice((32, 48, 64))
         template = f"local:vztmpl/{os.path.basename(guests.TEMPLATE)}"
-        # A creation that fails takes away what it made, unless it cannot write: then a locked guest stays.
+        # A creation that fails takes away what it made; what it cannot take away goes later, and is locked until then.
         rootfs = self.random.choice(("local:0", "local:1"))  # a folder, an image
         self.attempt("create", vmid, lambda: self.rest().post(
             f"/nodes/{node}/lxc", vmid=vmid, hostname=f"ct{vmid}", memory=memory, swap=0, rootfs=rootfs, ostype="unmanaged",
@@ -146,13 +147,19 @@ class Guests(Faults):
         return found
 
     def shown(self, which):
-        """vmid -> State, as the node shows it; None when it does not answer."""
+        """vmid -> State, as the node shows it; None when it does not answer, or while work holds a guest."""
         try:
-            rest = self.testbed.rest(which)
-            rows = [row for row in rest.get("/cluster/resources?type=vm") if row["type"] == "lxc"]
-            return {row["vmid"]: State(row["node"], rest.get(f"/nodes/{row['node']}/lxc/{row['vmid']}/config")["memory"])
-                    for row in rows}
-        except (ApiError, OSError):
+            rest, found = self.testbed.rest(which), {}
+            for row in rest.get("/cluster/resources?type=vm"):
+                if row["type"] == "lxc":
+                    config = rest.get(f"/nodes/{row['node']}/lxc/{row['vmid']}/config")
+                    self.why_not = f"n{which} shows {row['vmid']} at {row['node']}: lock {config.get('lock')}"
+                    if config.get("lock") not in (None, "destroyed"):  # that removal was cut off: to be asked for again
+                        return None
+                    found[row["vmid"]] = State(row["node"], config["memory"])
+            return found
+        except (ApiError, OSError) as error:
+            self.why_not = f"n{which}: {error}"
             return None
 
     def files(self):
@@ -195,9 +202,17 @@ class Guests(Faults):
 
         def agreed():
             views = [self.shown(which) for which in (1, 2, 3)]
+            if None not in views:
+                self.why_not = views
             return views[0] if views[0] is not None and all(view == views[0] for view in views) else None
-        shown = wait_until(60, agreed, 0.5)
-        self.assertIsNotNone(shown, f"the nodes do not agree: {[self.shown(which) for which in (1, 2, 3)]}")
+
+        def settled():
+            """What nobody answered may still be under way: twice the same, some time apart."""
+            before = agreed()
+            time.sleep(SETTLED_S)
+            return before if before is not None and agreed() == before else None
+        shown = wait_until(90, settled, 0.5)
+        self.assertIsNotNone(shown, f"the nodes do not agree: {self.why_not}")
         print(f"all agree {time.monotonic() - began:.1f} s after the last client ended: {len(shown)} guests", file=sys.stderr)
         twice = [vmid for vmid, count in collections.Counter(vmid for vmid, _ in self.files()).items() if count > 1]
         self.assertEqual(twice, [], "ids that exist twice")

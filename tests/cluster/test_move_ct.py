@@ -184,10 +184,11 @@ class MoveContainers(unittest.TestCase):
         for vmid in (314, 315, 316):
             self.make(vmid)
         rest = self.rest(1)
-        rest.put("/cluster/options", max_workers=1)
-        self.addCleanup(rest.put, "/cluster/options", delete="max_workers")
+        rest.put("/cluster/options", max_workers=1, bwlimit="migration=512")  # tasks know only whole seconds
+        self.addCleanup(rest.put, "/cluster/options", delete="max_workers,bwlimit")
         self.assertEqual(rest.wait(rest.post("/nodes/n1/migrateall", target="n2", vms="314,315,316"), 120), "OK")
         one = self.spans(1, "vzmigrate", (314, 315, 316))
+        self.assertTrue(all(began + 1 < ended for began, ended in one), one)
         self.assertTrue(all(before[1] <= after[0] for before, after in zip(one, one[1:])), one)
         rest.wait(rest.post("/nodes/n2/migrateall", target="n1", vms="314,315,316", maxworkers=3), 120)
         three = self.spans(2, "vzmigrate", (314, 315, 316))
