@@ -355,8 +355,25 @@ class WithoutGuest(OneNode):
         self.assertEqual(glob.glob(os.path.join(far, "images", str(vmid), "*")), [])
         self.node.api("delete", "/storage/far")
 
+    def reserve_too_late(self, vmid):
+        """Its request had been given up when it was written. What else has the id is not its own, though an earlier
+        virtual machine had that, too."""
+        self.create(vmid, memory=128)
+        self.node.do("delete", self.node.guest(vmid))
+        volume = self.node.api("create", f"/nodes/{NODE}/storage/local/content", vmid=vmid, size="1M",
+                               filename=f"vm-{vmid}-disk-7.raw")
+        self.node.store_put(f"nodes/{NODE}/qemu-server/{vmid}.conf", "name: late\nlock: create\n")
+        self.assertEqual(self.node.api("get", self.node.guest(vmid, "/config"))["lock"], "create")
+        return volume
+
     def test_clean_up_that_fails_is_tried_again(self):
+        """Meanwhile a reservation without a task goes."""
+        late = self.reserve_too_late(7220)
         self.without_a_storage(7218, lambda _, worker: os.kill(worker, signal.SIGKILL))
+        self.wait_gone(7220, 60)
+        rows = self.node.api("get", f"/nodes/{NODE}/storage/local/content", vmid=7220)
+        self.assertEqual([row["volid"] for row in rows], [late])
+        self.node.do("delete", f"/nodes/{NODE}/storage/local/content/{late}")
 
     def test_what_a_failed_creation_cannot_remove_goes_later(self):
         self.without_a_storage(7219, lambda upid, _: self.node.api("delete", f"/nodes/{NODE}/tasks/{upid}"))
@@ -372,20 +389,6 @@ class WithoutGuest(OneNode):
         shutil.rmtree(spools[0])
         self.node.start_compute()
         self.wait_gone(7217)
-
-    def test_a_reservation_that_came_too_late_goes(self):
-        """Its request had been given up when it was written. What else has the id is not its own, though an earlier
-        virtual machine had that, too."""
-        self.create(7220, memory=128)
-        self.node.do("delete", self.node.guest(7220))
-        volume = self.node.api("create", f"/nodes/{NODE}/storage/local/content", vmid=7220, size="1M",
-                               filename="vm-7220-disk-7.raw")
-        self.node.store_put(f"nodes/{NODE}/qemu-server/7220.conf", "name: late\nlock: create\n")
-        self.assertEqual(self.node.api("get", self.node.guest(7220, "/config"))["lock"], "create")
-        self.wait_gone(7220, 60)
-        rows = self.node.api("get", f"/nodes/{NODE}/storage/local/content", vmid=7220)
-        self.assertEqual([row["volid"] for row in rows], [volume])
-        self.node.do("delete", f"/nodes/{NODE}/storage/local/content/{volume}")
 
     def test_stopped_creation_removes_what_it_made(self):
         upid = self.slow_create(7205)

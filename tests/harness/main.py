@@ -19,7 +19,7 @@ LEVELS = list(BUDGET_MIN)
 BENCHES = ["bus", "codec", "store", "store-etcd", "http", "container", "node", "cluster",
            "migration", "ha", "failover", "pacemaker", "scale"]  # as tests/bench/run knows them
 BENCHES_IN_CI = ["bus", "codec", "store"]
-TURNS = ["upgrade", "witness", "crash_points"]  # one of them runs in "ci"
+TURNS = [["upgrade", "witness", "crash_points"], ["nemesis", "guests"]]  # one of each runs in "ci"
 LONG = {"lab": ["lab_cluster", "lab_ha", "lab_quickstart"], "testbed": ["healthy"]}  # run by "full" alone, or with ATL_FULL=1
 HELP = """levels:
   checks     compilers without warnings, formatting, static analysis, spelling, sizes, layering
@@ -45,9 +45,11 @@ def left_out(report, level, options):
         report.say("   without " + ", ".join(f"{level}.{name}" for name in left) + ": with ATL_FULL=1")
     if level == "testbed" and options.ci:
         seed = options.seed or int(os.environ.get("ATL_SEED", time.time_ns() % 1000000))
-        turn = random.Random(seed).choice(TURNS)
-        left += [name for name in TURNS if name != turn]
-        report.say(f"   of {', '.join(TURNS)} it is the turn of testbed.{turn} (--seed {seed})")
+        chooser = random.Random(seed)
+        for names in TURNS:
+            turn = chooser.choice(names)
+            left += [name for name in names if name != turn]
+            report.say(f"   of {', '.join(names)} it is the turn of testbed.{turn} (--seed {seed})")
     return left
 
 

@@ -494,7 +494,8 @@ class Containers(unittest.TestCase):
             self.nothing_left(vmid)
 
     def test_what_was_there_before_a_killed_creation_stays(self):
-        """And the clean-up, which finds a storage gone, is tried again."""
+        """And the clean-up, which finds a storage gone, is tried again. Meanwhile a reservation without a task goes."""
+        late = self.reserve_too_late(153)
         far = os.path.join(self.world.top, "far")
         os.makedirs(far)
         os.chmod(far, 0o777)
@@ -513,26 +514,27 @@ class Containers(unittest.TestCase):
         os.unlink(far)
         os.rename(far + ".away", far)
         wait_for("the next try", lambda: self.made(152) == "nothing", 40)
-        rows = self.world.api("get", f"/nodes/{NODE}/storage/local/content", vmid=152)
-        self.assertEqual([row["volid"] for row in rows], [before])
-        self.ok(self.world.api("delete", f"/nodes/{NODE}/storage/local/content/{before}"))
-        self.nothing_left(152)
+        self.gone_but_for(152, before)
+        self.gone_but_for(153, late)
         self.world.api("delete", "/storage/far")
 
-    def test_a_reservation_that_came_too_late_goes(self):
+    def reserve_too_late(self, vmid):
         """Its request had been given up when it was written. What else has the id is not its own, though an earlier
         container had that, too."""
-        self.ok(self.create(153))
-        self.ok(self.world.api("delete", self.path(153)))
-        volume = self.world.api("create", f"/nodes/{NODE}/storage/local/content", vmid=153, size="1M",
-                                filename="vm-153-disk-7.raw")
-        self.world.store_put(f"nodes/{NODE}/lxc/153.conf", "hostname: late\nlock: create\n")
-        wait_for("it to be shown", lambda: self.made(153) != "nothing", 10)
-        wait_for("it to go", lambda: self.made(153) == "nothing", 60)
-        rows = self.world.api("get", f"/nodes/{NODE}/storage/local/content", vmid=153)
+        self.ok(self.create(vmid))
+        self.ok(self.world.api("delete", self.path(vmid)))
+        volume = self.world.api("create", f"/nodes/{NODE}/storage/local/content", vmid=vmid, size="1M",
+                                filename=f"vm-{vmid}-disk-7.raw")
+        self.world.store_put(f"nodes/{NODE}/lxc/{vmid}.conf", "hostname: late\nlock: create\n")
+        wait_for("it to be shown", lambda: self.made(vmid) != "nothing", 10)
+        return volume
+
+    def gone_but_for(self, vmid, volume):
+        wait_for("it to go", lambda: self.made(vmid) == "nothing", 60)
+        rows = self.world.api("get", f"/nodes/{NODE}/storage/local/content", vmid=vmid)
         self.assertEqual([row["volid"] for row in rows], [volume])
         self.ok(self.world.api("delete", f"/nodes/{NODE}/storage/local/content/{volume}"))
-        self.nothing_left(153)
+        self.nothing_left(vmid)
 
     def failed_clean_up(self, vmid):
         rows = self.world.api("get", f"/nodes/{NODE}/tasks", vmid=vmid, typefilter="vzdestroy")
